@@ -1,0 +1,24 @@
+"""The cache of features: what is stored, under which key, and how it is read."""
+
+from cache.errors import (
+    CacheError,
+    DataError,
+    EmocacheError,
+    KeyMismatch,
+    SettingsError,
+    WeightsError,
+)
+from cache.index import Index
+from cache.store import View, open_view
+
+__all__ = [
+    "CacheError",
+    "DataError",
+    "EmocacheError",
+    "Index",
+    "KeyMismatch",
+    "SettingsError",
+    "View",
+    "WeightsError",
+    "open_view",
+]

@@ -1,0 +1,29 @@
+"""The refusals of emocache: each says what was found, where, and the setting that mends it.
+
+The command line turns any of them into one sentence and exit code 1; every other exception is a
+bug and shows its traceback.
+"""
+
+
+class EmocacheError(Exception):
+    """A refusal with a reason a person can act on."""
+
+
+class SettingsError(EmocacheError, ValueError):
+    """A setting is unknown, misspelt or out of range."""
+
+
+class DataError(EmocacheError, ValueError):
+    """The data set is missing, empty or not in the form its reader expects."""
+
+
+class WeightsError(EmocacheError, LookupError):
+    """No allowed source has the weights of a network, or their hash is wrong."""
+
+
+class CacheError(EmocacheError, OSError):
+    """The cache on disk is missing, damaged or of another format."""
+
+
+class KeyMismatch(CacheError):
+    """Two things that must share one key do not; both are named."""

@@ -1,0 +1,42 @@
+"""The content key of a view: the hash of everything that decides its numbers.
+
+A key is made from its `parts`, a nested dictionary of plain values: network, SHA-256 of its
+weights, code version of the view, decoder and resize rule with library versions, sizes, dtype.
+Two caches hold the same numbers when their keys are equal; when they differ, the parts say why.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+
+def canonical(parts: Mapping[str, Any]) -> str:
+    """One spelling for equal parts: sorted keys, no spaces, no NaN."""
+    return json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def key_of(parts: Mapping[str, Any]) -> str:
+    """SHA-256 of the parts, 64 hexadecimal digits."""
+    return hashlib.sha256(canonical(parts).encode()).hexdigest()
+
+
+def flatten(parts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"resize": {"size": 128}}` as `{"resize.size": 128}`."""
+    flat: dict[str, Any] = {}
+    for name, value in parts.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """Every part in which two keys differ, as `name: ours -> theirs`."""
+    a, b = flatten(ours), flatten(theirs)
+    return [
+        f"{name}: {a.get(name, 'absent')} -> {b.get(name, 'absent')}"
+        for name in sorted(a.keys() | b.keys())
+        if a.get(name) != b.get(name) or (name in a) != (name in b)
+    ]

@@ -1,0 +1,60 @@
+import pytest
+import torch
+
+from train.layers.classifier import TwoViewClassifier, combine
+
+
+def by_hand() -> TwoViewClassifier:
+    """MLP f -> relu(f) -> relu(2 f) -> (h, -h); fc f -> (f, 1)."""
+    mvec = TwoViewClassifier(1, [1, 1], 2, 2, 0.0)
+    first, second, third = (mvec.mlp[i] for i in (0, 3, 6))
+    for layer, weight in ((first, [[1.0]]), (second, [[2.0]]), (third, [[1.0], [-1.0]])):
+        layer.weight.data = torch.tensor(weight)
+        layer.bias.data.zero_()
+    mvec.fc.weight.data = torch.tensor([[1.0], [0.0]])
+    mvec.fc.bias.data = torch.tensor([0.0, 1.0])
+    return mvec
+
+
+def test_both_views_by_hand():
+    nodes = torch.tensor([[1.0, 0.0], [2.0, 5.0]])
+    first, second = by_hand()(torch.tensor([[3.0], [-3.0]]), nodes)
+    assert first.tolist() == [[6.0, -6.0], [0.0, 0.0]]
+    assert second.tolist() == [[3.0, 11.0], [-3.0, -1.0]]
+
+
+def test_combinations_by_hand():
+    first, second = torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 3.0]])
+    mixed = torch.tensor([[0.25 * 2 + 0.75 * 1, 0.75 * 3]])
+    scores, logits = combine(first, second, 0.25, "sigmoid")
+    torch.testing.assert_close(logits, mixed)
+    torch.testing.assert_close(scores, 1 / (1 + torch.exp(-mixed)))
+    scores, _ = combine(first, second, 0.25, "softmax")
+    torch.testing.assert_close(scores, torch.exp(mixed) / torch.exp(mixed).sum())
+    scores, logits = combine(first, second, 0.25, "literal")
+    share = torch.exp(first) / torch.exp(first).sum()
+    torch.testing.assert_close(scores, 0.25 * share + 0.75 * second)
+    assert torch.equal(scores, logits)
+
+
+def test_without_a_graph_the_first_view_decides_alone():
+    mvec = TwoViewClassifier(4, [3, 2], 5, 0, 0.0)
+    first, second = mvec(torch.rand(2, 4), None)
+    assert mvec.fc is None and second is None
+    assert torch.equal(combine(first, second, 0.5, "sigmoid")[1], first)
+
+
+def test_gradients():
+    torch.manual_seed(0)
+    mvec = TwoViewClassifier(4, [3, 2], 5, 6, 0.0).double()
+    features = torch.rand(2, 4, dtype=torch.float64, requires_grad=True)
+    nodes = torch.rand(5, 6, dtype=torch.float64, requires_grad=True)
+    for output in ("sigmoid", "softmax", "literal"):
+        assert torch.autograd.gradcheck(
+            lambda f, h, o=output: combine(*mvec(f, h), 0.3, o)[0], (features, nodes)
+        )
+
+
+def test_a_wrong_shape_is_caught_by_its_name():
+    with pytest.raises(Exception, match=r"(?i)type-check"):
+        combine(torch.zeros(2, 3), torch.zeros(3, 2), 0.5, "sigmoid")

@@ -1,0 +1,92 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from cache.errors import CacheError, KeyMismatch
+from tests.train import made
+from train.checkpoint import check_keys, load_head, save_head
+from train.data import from_arrays
+from train.fit import fit, predict
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    features = made.features(persons=64)
+    settings = made.settings(epochs=2, standardise=True)
+    return fit(features, settings).model, settings, features
+
+
+def test_a_loaded_head_scores_to_the_last_bit_as_the_saved(tmp_path, fitted):
+    model, settings, features = fitted
+    info = save_head(tmp_path, model, settings, features, {"torch": "1"}, {"seed": 0})
+    loaded, read = load_head(tmp_path)
+    assert read == json.loads(json.dumps(info))
+    rows = features.rows()
+    np.testing.assert_array_equal(predict(loaded, features, rows), predict(model, features, rows))
+    assert read["labels"] == list(made.NAMES) and read["classes"] == list("abcde")
+    assert read["views"]["body"]["key"] == "body-key" and read["versions"] == {"torch": "1"}
+
+
+def test_the_files_are_plain_tensors_and_json_and_the_same_each_time(tmp_path, fitted):
+    model, settings, features = fitted
+    for name in ("one", "two"):
+        save_head(tmp_path / name, model, settings, features, {})
+    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == [
+        "head.json",
+        "head.safetensors",
+    ]
+    for file in ("head.json", "head.safetensors"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+    assert set(load_file(tmp_path / "one" / "head.safetensors")) == set(model.state_dict())
+
+
+@pytest.mark.parametrize("without", [["objects", "depth"], ["hegl"], ["similarity"], ["darn"]])
+def test_ablated_heads_come_back_too(tmp_path, without):
+    features = made.features(persons=64)
+    settings = made.settings(epochs=1, hugme={"without": without, "output": "literal"})
+    model = fit(features, settings).model
+    save_head(tmp_path, model, settings, features, {})
+    loaded, _ = load_head(tmp_path)
+    rows = features.rows()
+    assert torch.equal(loaded(features.batch(rows)).scores, model(features.batch(rows)).scores)
+
+
+def test_absent_damaged_and_newer_heads_are_refused(tmp_path, fitted):
+    with pytest.raises(CacheError, match="emocache train"):
+        load_head(tmp_path)
+    save_head(tmp_path, *fitted, {})
+    weights, about = tmp_path / "head.safetensors", tmp_path / "head.json"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(CacheError, match="not the file"):
+        load_head(tmp_path)
+    about.write_text(about.read_text().replace('"format": 1', '"format": 99'))
+    with pytest.raises(CacheError, match="format 99"):
+        load_head(tmp_path)
+    about.write_text(about.read_text()[:50])
+    with pytest.raises(CacheError, match="damaged"):
+        load_head(tmp_path)
+
+
+def test_a_cache_of_another_key_is_refused_naming_both_sides(tmp_path, fitted):
+    info = save_head(tmp_path, *fitted, {})
+    check_keys(info, fitted[2])
+    given = made.arrays(persons=64)
+    del given["views"]["labels"]  # the head has them
+    check_keys(info, from_arrays(**given))
+    old = given["views"]["depth"]
+    given["views"]["depth"] = type(old)(
+        old.rows, old.arrays, old.status, "another-key", {"network": "other"}, old.weights
+    )
+    with pytest.raises(
+        KeyMismatch, match=r"'depth'.*depth-key.*another-key.*network: absent -> other"
+    ):
+        check_keys(info, from_arrays(**given))
+    given = made.arrays(persons=64)
+    given["labels"] = ("calm", "glad", "sad", "bored")
+    with pytest.raises(KeyMismatch, match=r"tense.*bored"):
+        check_keys(info, from_arrays(**given))

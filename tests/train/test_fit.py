@@ -1,0 +1,112 @@
+import math
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from cache.errors import DataError, SettingsError
+from cache.store import STATUS
+from tests.train import made
+from train.data import from_arrays
+from train.fit import fit, predict
+
+
+def state(fitted):
+    return fitted.model.state_dict()
+
+
+def test_one_seed_gives_the_same_bits_and_another_does_not():
+    features = made.features(persons=64)
+    settings = made.settings(epochs=4, hugme={"dropout": 0.3})
+    one, two = fit(features, settings), fit(features, settings)
+    assert one.history == two.history
+    assert all(torch.equal(value, state(two)[name]) for name, value in state(one).items())
+    other = fit(features, made.settings(epochs=4, seed=1, hugme={"dropout": 0.3}))
+    assert not torch.equal(state(one)["mvec.fc.weight"], state(other)["mvec.fc.weight"])
+
+
+def test_it_neither_reads_nor_moves_torchs_own_random_numbers():
+    features, settings = made.features(persons=64), made.settings(epochs=2)
+    torch.manual_seed(1)
+    one = fit(features, settings)
+    after = torch.rand(1)
+    torch.manual_seed(1)
+    assert torch.equal(torch.rand(1), after)
+    two = fit(features, settings)
+    assert one.history == two.history
+
+
+def test_the_best_epoch_on_val_is_kept_and_patience_stops():
+    features = made.features(persons=160)
+    seen = []
+    settings = made.settings(epochs=200, patience=3)
+    fitted = fit(features, settings, seen.append)
+    assert seen == fitted.history and [row["epoch"] for row in seen] == [*range(1, len(seen) + 1)]
+    assert len(seen) == fitted.best_epoch + 3 < 200
+    merits = [(row["val_map"], -row["val_loss"]) for row in seen]
+    assert fitted.selected_by == "val_map"
+    assert fitted.best_epoch == merits.index(max(merits)) + 1
+    # The kept weights are those of that epoch: training just so long ends with them.
+    short = fit(features, made.settings(epochs=fitted.best_epoch, select="last"))
+    assert all(torch.equal(value, state(short)[name]) for name, value in state(fitted).items())
+
+
+def test_selection_never_sees_test():
+    given = made.arrays(persons=160)
+    one = fit(from_arrays(**given), made.settings(epochs=5))
+    given["targets"][given["splits"] == "test"] = 1
+    given["views"]["body"].arrays["features"][given["splits"] == "test"] = 0
+    two = fit(from_arrays(**given), made.settings(epochs=5))
+    assert one.history == two.history
+
+
+def test_val_without_a_positive_selects_by_loss():
+    given = made.arrays(persons=160)
+    given["targets"][given["splits"] == "val"] = 0
+    fitted = fit(from_arrays(**given), made.settings(epochs=6))
+    assert fitted.selected_by == "val_loss"
+    assert all(math.isnan(row["val_map"]) for row in fitted.history)
+    losses = [row["val_loss"] for row in fitted.history]
+    assert fitted.best_epoch == losses.index(min(losses)) + 1
+
+
+def test_two_val_persons_are_enough():
+    given = made.arrays(persons=16)
+    given["splits"][:] = ["train"] * 12 + ["val"] * 2 + ["test"] * 2
+    assert fit(from_arrays(**given), made.settings(epochs=3)).history
+
+
+def test_an_empty_train_or_val_is_refused_with_what_mends_it():
+    given = made.arrays(persons=16)
+    given["views"]["body"].status[given["splits"] == "val"] = STATUS["unreadable"]
+    features = from_arrays(**given)
+    with pytest.raises(DataError, match=r"no val .* \(4 body: unreadable\).*train\.select to last"):
+        fit(features, made.settings())
+    fitted = fit(features, made.settings(epochs=2, select="last"))
+    assert fitted.selected_by == "last" and fitted.best_epoch == 2
+    assert math.isnan(fitted.history[0]["val_loss"])
+    given["splits"][:] = "test"
+    with pytest.raises(DataError, match="no train person"):
+        fit(from_arrays(**given), made.settings())
+
+
+def test_a_diverging_run_names_the_setting():
+    with pytest.raises(SettingsError, match=r"train\.lr"):
+        fit(made.features(persons=64), made.settings(lr=1e38, epochs=20))
+
+
+def test_scores_do_not_depend_on_who_is_scored_beside():
+    features = made.features(persons=64)
+    model = fit(features, made.settings(epochs=2)).model
+    rows = features.rows()
+    alone = [predict(model, features, row[None])[0] for row in rows]
+    np.testing.assert_allclose(predict(model, features, rows), alone, rtol=1e-5)
+    assert predict(model, features, rows[:0]).shape == (0, 4)
+
+
+def test_an_epoch_of_a_small_set_is_quick():
+    features, settings = made.features(persons=160), made.settings(epochs=50, patience=50)
+    started = time.perf_counter()
+    fit(features, settings)
+    assert time.perf_counter() - started < 20

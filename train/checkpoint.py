@@ -1,0 +1,116 @@
+"""A fitted head on disk: head.safetensors and head.json, no pickle."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from cache.errors import CacheError, KeyMismatch
+from cache.files import write_atomic
+from cache.keys import differences
+from train.data import Features
+from train.heads import get_head
+from train.settings import Train
+
+FORMAT = 1
+
+
+def save_head(
+    folder: Path | str,
+    model: Any,
+    settings: Train,
+    features: Features,
+    versions: Mapping[str, str],
+    about: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Write the head and all it needs to be used again; gives what head.json holds.
+
+    labels, object classes, view keys with their parts, and weights come from the features it was
+    fitted on; `about` adds plain JSON values (seed, kept epoch, ...). Same head, same bytes.
+    """
+    tensors = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
+    data = save_tensors(tensors)
+    info = {
+        **(about or {}),
+        "format": FORMAT,
+        "head": settings.head,
+        "settings": settings.model_dump(mode="json"),
+        "spec": model.spec,
+        "dataset": features.dataset,
+        "note": features.note,
+        "labels": list(features.labels),
+        "classes": list(features.classes),
+        "index": features.index_digest,
+        "views": {
+            name: {
+                "rows": features.spaces[name],
+                "key": key,
+                "parts": features.parts[name],
+                "weights": [dict(w) for w in features.weights[name]],
+            }
+            for name, key in features.keys.items()
+        },
+        "versions": dict(versions),
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
+    folder = Path(folder)
+    write_atomic(folder / "head.safetensors", data)
+    write_atomic(folder / "head.json", (json.dumps(info, indent=1) + "\n").encode())
+    return info
+
+
+def load_head(folder: Path | str, device: torch.device | str = "cpu") -> tuple[Any, dict[str, Any]]:
+    """The head in evaluation mode, and what head.json says of it.
+
+    Raises CacheError when a file is absent, damaged or of a newer format.
+    """
+    folder = Path(folder)
+    about, weights = folder / "head.json", folder / "head.safetensors"
+    for path in (about, weights):
+        if not path.exists():
+            raise CacheError(f"no {path}: run `emocache train` first")
+    try:
+        info = json.loads(about.read_text())
+    except ValueError:
+        raise CacheError(f"{about} is damaged: run `emocache train` again") from None
+    if info["format"] > FORMAT:
+        raise CacheError(
+            f"{about} has format {info['format']}, this emocache reads up to {FORMAT}: upgrade it"
+        )
+    data = weights.read_bytes()
+    if hashlib.sha256(data).hexdigest() != info["sha256"]:
+        raise CacheError(
+            f"{weights} is not the file that {about} describes: run `emocache train` again"
+        )
+    settings = Train.model_validate(info["settings"])
+    model = get_head(info["head"])(settings, **info["spec"])
+    model.load_state_dict(load_tensors(data))
+    return model.to(device).eval(), info
+
+
+def check_keys(info: Mapping[str, Any], features: Features) -> None:
+    """Refuse features that the head was not fitted on: KeyMismatch names both sides.
+
+    The head holds the labels' definitions itself, so features of new persons may leave them out.
+    """
+    if tuple(info["labels"]) != features.labels:
+        raise KeyMismatch(
+            f"the head knows the labels {', '.join(info['labels'])}; the index has "
+            f"{', '.join(features.labels)}: run `emocache train` on this cache"
+        )
+    for name, view in info["views"].items():
+        if view["rows"] == "labels" and name not in features.keys:
+            continue
+        here = features.keys.get(name, "")
+        if here != view["key"]:
+            why = "; ".join(differences(view["parts"], features.parts.get(name, {})))
+            raise KeyMismatch(
+                f"view {name!r}: the head was fitted on key {view['key'][:12]}, the cache holds "
+                f"{here[:12] or 'none'} ({why or 'parts agree'}): run `emocache train` on this "
+                "cache, or `emocache extract` with the head's settings"
+            )

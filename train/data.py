@@ -1,0 +1,316 @@
+"""Views of the cache as tensors on the device, and batches of persons out of them.
+
+Whole views are read once and stay on the device in the store's dtype. Persons keep the row numbers
+of the index, so a batch is a gather by row; views of pictures are reached through each person's
+picture. Nothing here opens a picture.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cache.errors import CacheError, DataError
+from cache.index import Index
+from cache.store import STATUS, WORDS, open_view
+
+# Persons with these row statuses stay: a missing face or object is an answer, not a failure.
+USABLE = ("ok", "no_face", "no_object")
+SKIPPED = ("region",)  # the detector's own region features: large, and read by no head yet
+
+
+@dataclass(frozen=True)
+class ViewData:
+    """One view in memory, as the store holds it or as extraction has just made it.
+
+    rows: its row space, "persons", "pictures" or "labels"; arrays: name -> (N, ...); status: (N,)
+    codes of `cache.store.STATUS`; key, parts, weights: as in `cache.store.View`.
+    """
+
+    rows: str
+    arrays: Mapping[str, np.ndarray]
+    status: np.ndarray
+    key: str = ""
+    parts: Mapping[str, Any] = field(default_factory=dict)
+    weights: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B persons. Floats are float32.
+
+    box: x1 y1 x2 y2 of the subject in pixels; diagonal: of its picture, in pixels;
+    target: label vectors, None where they are not known;
+    views: view -> array -> (B, ...), the arrays of the store, and two masks (bool):
+    views["head"]["mask"] (B,), false where no face was found (its features are zeros), and
+    likewise for every view of persons; views["objects"]["mask"] (B, k), true for real objects.
+    """
+
+    box: Float[Tensor, "B 4"]
+    diagonal: Float[Tensor, " B"]
+    target: Float[Tensor, "B C"] | None
+    views: Mapping[str, Mapping[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Features:
+    """All that a head may read of P persons and M pictures. Made by `load` or `from_arrays`.
+
+    Rows are person rows of the index. kept: persons that count; dropped: split -> reason -> how
+    many of the others (removed persons are not part of the data set and in neither).
+    """
+
+    labels: tuple[str, ...]
+    classes: tuple[str, ...]  # of the object detector; empty without the view
+    box: Float[Tensor, "P 4"]
+    diagonal: Float[Tensor, " P"]
+    picture: Int[Tensor, " P"]
+    target: Float[Tensor, "P C"] | None
+    label_features: Float[Tensor, "C W"] | None
+    split: np.ndarray
+    kept: np.ndarray
+    dropped: Mapping[str, Mapping[str, int]]
+    views: Mapping[str, Mapping[str, Tensor]]
+    spaces: Mapping[str, str]
+    keys: Mapping[str, str]
+    parts: Mapping[str, Mapping[str, Any]]
+    weights: Mapping[str, Sequence[Mapping[str, Any]]]
+    dataset: str = ""
+    note: str = ""
+    index_digest: str = ""
+
+    @property
+    def device(self) -> torch.device:
+        return self.box.device
+
+    def rows(self, *splits: str) -> Int[Tensor, " N"]:
+        """Person rows that count, of the splits named, or of all when none is."""
+        wanted = self.kept & np.isin(self.split, splits) if splits else self.kept
+        return torch.from_numpy(np.flatnonzero(wanted)).to(self.device)
+
+    def truth(self, rows: Int[Tensor, " N"]) -> Float[Tensor, "N C"]:
+        """Label vectors of these rows. Raises DataError for persons whose labels are not known."""
+        if self.target is None:
+            raise DataError("these persons have no labels: fit and score on a cache's index")
+        return self.target[rows]
+
+    def width(self, view: str, array: str = "features") -> int:
+        """Numbers in one row of an array (of one object, for an array of objects)."""
+        return self.views[view][array].shape[-1]
+
+    def batch(self, rows: Int[Tensor, " B"]) -> Batch:
+        """The persons of these rows, gathered on the device."""
+        pictures = self.picture[rows]
+        views: dict[str, dict[str, Tensor]] = {}
+        for name, arrays in self.views.items():
+            at = rows if self.spaces[name] == "persons" else pictures
+            views[name] = {array: _plain(values[at]) for array, values in arrays.items()}
+            mask = views[name].get("mask")
+            if mask is not None and mask.ndim == 1:
+                views[name]["features"] = views[name]["features"] * mask[:, None]
+        target = None if self.target is None else self.target[rows]
+        return Batch(self.box[rows], self.diagonal[rows], target, views)
+
+    def moments(
+        self, rows: Int[Tensor, " N"], view: str
+    ) -> tuple[Float[Tensor, " D"], Float[Tensor, " D"]]:
+        """Mean and standard deviation of a view's features over the persons of `rows`.
+
+        Missing faces and padded objects are left out. A feature that never changes gets
+        deviation 1, so that dividing by it is safe.
+        """
+        width = self.width(view)
+        count = 0
+        total = torch.zeros(width, dtype=torch.float64)
+        squares = torch.zeros(width, dtype=torch.float64)
+        for some in rows.split(512):
+            arrays = self.batch(some).views[view]
+            values = arrays["features"]
+            values = values[arrays["mask"]] if "mask" in arrays else values
+            values = values.reshape(-1, values.shape[-1]).cpu().double()
+            count += len(values)
+            total += values.sum(0)
+            squares += values.square().sum(0)
+        mean = total / max(count, 1)
+        deviation = (squares / max(count, 1) - mean.square()).clamp(min=0).sqrt()
+        deviation[deviation < 1e-6] = 1
+        return mean.float().to(self.device), deviation.float().to(self.device)
+
+
+def load(
+    cache_root: Path | str, views: Sequence[str], device: torch.device | str = "cpu"
+) -> Features:
+    """Read the index and the named views of a cache.
+
+    Raises CacheError when the index or a view is absent or a counted person's row of it was never
+    extracted, and DataError when features are not finite.
+    """
+    root = Path(cache_root)
+    index = Index.read(root)
+    sizes = np.stack([index.pictures[side].to_numpy() for side in ("width", "height")], axis=1)
+    opened = {name: open_view(root, name) for name in views}
+    return from_arrays(
+        views={
+            name: ViewData(
+                rows=view.rows,
+                arrays={array: view.read(array) for array in view.arrays if array not in SKIPPED},
+                status=view.status,
+                key=view.key,
+                parts=view.parts,
+                weights=view.weights,
+            )
+            for name, view in opened.items()
+        },
+        boxes=index.boxes,
+        sizes=sizes,
+        pictures=index.picture_rows,
+        labels=index.labels,
+        targets=index.targets,
+        splits=index.splits,
+        status=index.person_status,
+        device=device,
+        dataset=index.dataset,
+        note=index.note,
+        index_digest=index.digest(),
+    )
+
+
+def from_arrays(
+    *,
+    views: Mapping[str, ViewData],
+    boxes: np.ndarray,
+    sizes: np.ndarray,
+    pictures: np.ndarray,
+    labels: Sequence[str],
+    targets: np.ndarray | None = None,
+    splits: np.ndarray | None = None,
+    status: np.ndarray | None = None,
+    device: torch.device | str = "cpu",
+    dataset: str = "",
+    note: str = "",
+    index_digest: str = "",
+) -> Features:
+    """Features of persons that need not be in a cache.
+
+    boxes (P, 4) and sizes (M, 2), width and height, in pixels; pictures (P,) row of each person's
+    picture; labels: the C names; targets (P, C); splits (P,) and status (P,), words of the index.
+    Float arrays keep their dtype: to score new persons just as cached ones, round them to the
+    cache's dtype first.
+    """
+    count = len(boxes)
+    pictures = np.asarray(pictures, np.int64)
+    split = np.full(count, "") if splits is None else np.asarray(splits)
+    kept, dropped = _sort_out(views, pictures, split, status)
+    tensors: dict[str, dict[str, Tensor]] = {}
+    classes: tuple[str, ...] = ()
+    label_features = None
+    for name, view in views.items():
+        arrays = {array: _tensor(values, device) for array, values in view.arrays.items()}
+        for array, values in arrays.items():
+            _check_finite(f"view {name!r}, array {array!r}", values)
+        if view.rows == "labels":
+            if len(view.status) != len(labels) or (view.status != STATUS["ok"]).any():
+                raise CacheError(
+                    f"view {name!r} has {int((view.status == STATUS['ok']).sum())} labels, the "
+                    f"index has {len(labels)}: run `emocache extract`"
+                )
+            label_features = arrays["features"].float()
+            continue
+        if "count" in arrays:
+            k = arrays["features"].shape[1]
+            arrays["mask"] = torch.arange(k, device=device) < arrays["count"][:, None]
+            classes = tuple(view.parts.get("classes", ()))
+            _check_classes(name, arrays, classes)
+        elif view.rows == "persons":
+            arrays["mask"] = _tensor(view.status == STATUS["ok"], device)
+        tensors[name] = arrays
+    diagonals = np.hypot(*np.asarray(sizes, np.float32).T)
+    return Features(
+        labels=tuple(labels),
+        classes=classes,
+        box=_tensor(np.asarray(boxes, np.float32), device),
+        diagonal=_tensor(np.maximum(diagonals[pictures], 1).astype(np.float32), device),
+        picture=_tensor(pictures, device),
+        target=None if targets is None else _tensor(np.asarray(targets, np.float32), device),
+        label_features=label_features,
+        split=split,
+        kept=kept,
+        dropped=dropped,
+        views=tensors,
+        spaces={name: view.rows for name, view in views.items()},
+        keys={name: view.key for name, view in views.items()},
+        parts={name: view.parts for name, view in views.items()},
+        weights={name: view.weights for name, view in views.items()},
+        dataset=dataset,
+        note=note,
+        index_digest=index_digest,
+    )
+
+
+def _sort_out(
+    views: Mapping[str, ViewData],
+    pictures: np.ndarray,
+    split: np.ndarray,
+    status: np.ndarray | None,
+) -> tuple[np.ndarray, dict[str, dict[str, int]]]:
+    """Who counts, and who does not and why. The index speaks first, then the views in order."""
+    persons = np.arange(len(pictures))
+    why = np.full(len(pictures), "", dtype=object)
+    if status is not None:
+        why[:] = np.where(np.asarray(status) == "ok", "", status)
+    for name, view in views.items():
+        if view.rows == "labels":
+            continue
+        rows = persons if view.rows == "persons" else pictures
+        codes = np.zeros(max(len(view.status), int(rows.max(initial=-1)) + 1), np.uint8)
+        codes[: len(view.status)] = view.status  # the index may have grown since
+        words = np.array([WORDS[int(code)] for code in codes], dtype=object)[rows]
+        absent = (why == "") & (words == "absent")
+        if absent.any():
+            raise CacheError(
+                f"view {name!r} has no rows for {int(absent.sum())} of {len(persons)} persons "
+                f"(the first: person {int(np.flatnonzero(absent)[0])}): run `emocache extract`"
+            )
+        bad = (why == "") & ~np.isin(words, USABLE)
+        why[bad] = [f"{name}: {word}" for word in words[bad]]
+    dropped: dict[str, dict[str, int]] = {}
+    for at in np.flatnonzero((why != "") & (why != "removed")):
+        reasons = dropped.setdefault(str(split[at]), {})
+        reasons[why[at]] = reasons.get(why[at], 0) + 1
+    return why == "", dropped
+
+
+def _tensor(values: np.ndarray, device: torch.device | str) -> Tensor:
+    writable = values if values.flags.writeable else values.copy()
+    return torch.from_numpy(np.ascontiguousarray(writable)).to(device)
+
+
+def _plain(values: Tensor) -> Tensor:
+    """float32, int64 or bool: what layers compute with."""
+    if values.is_floating_point():
+        return values.float()
+    return values if values.dtype == torch.bool else values.long()
+
+
+def _check_finite(what: str, values: Tensor) -> None:
+    if values.is_floating_point() and values.numel():
+        low, high = torch.aminmax(values)
+        if not bool(torch.isfinite(low) & torch.isfinite(high)):
+            raise DataError(
+                f"{what} holds values that are not finite: run `emocache cache verify`, or extract "
+                "it again with cache.dtype float32"
+            )
+
+
+def _check_classes(name: str, arrays: Mapping[str, Tensor], classes: tuple[str, ...]) -> None:
+    real = arrays["label"][arrays["mask"]]
+    if real.numel() and not 0 <= int(real.min()) <= int(real.max()) < len(classes):
+        raise CacheError(
+            f"view {name!r} has object classes {int(real.min())} to {int(real.max())}, its key "
+            f"names {len(classes)}: run `emocache extract` to make it again"
+        )

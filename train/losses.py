@@ -1,0 +1,37 @@
+"""Losses of the heads. All are means over the persons of a batch."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from train.layers.label_graph import cosine
+
+
+def classification(
+    scores: Float[Tensor, "B C"],
+    logits: Float[Tensor, "B C"],
+    target: Float[Tensor, "B C"],
+    kind: Literal["bce", "cross_entropy", "squared"],
+) -> Float[Tensor, ""]:
+    """L_C. bce: binary cross-entropy of the logits, mean over labels as well; cross_entropy: of
+    the logits' softmax against the label vector scaled to sum 1; squared: mean (p - y)^2."""
+    if kind == "bce":
+        return F.binary_cross_entropy_with_logits(logits, target)
+    if kind == "cross_entropy":
+        share = target / target.sum(-1, keepdim=True).clamp(min=1e-6)
+        return F.cross_entropy(logits, share)
+    return F.mse_loss(scores, target)
+
+
+def double_constraint(
+    branches: Iterable[tuple[Float[Tensor, "C D"], Float[Tensor, "C C"]]],
+) -> Float[Tensor, ""]:
+    """L_DC: mean over the branches (H, A) of mean_ij (cos(H_i, H_j) - A_ij)^2.
+
+    A is a target here: no gradient reaches it, or a learned A could simply follow H.
+    """
+    return torch.stack([F.mse_loss(cosine(h), a.detach()) for h, a in branches]).mean()

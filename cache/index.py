@@ -123,11 +123,13 @@ class Index:
 
     @classmethod
     def read(cls, root: Path) -> "Index":
-        """Read the index below `root`; CacheError where there is none or it is of a newer format."""
+        """Read the index below `root`; CacheError where it is absent or of a newer format."""
         folder = root / "index"
         if not (folder / "persons.parquet").exists():
             raise CacheError(f"no index in {folder}: run `emocache prepare`, or set cache.root")
-        pictures, persons = (pq.read_table(folder / f"{n}.parquet") for n in ("pictures", "persons"))
+        pictures, persons = (
+            pq.read_table(folder / f"{name}.parquet") for name in ("pictures", "persons")
+        )
         about = json.loads(persons.schema.metadata[b"emocache"])
         if about["format"] > FORMAT:
             raise CacheError(

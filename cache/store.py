@@ -26,7 +26,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from cache.errors import CacheError, KeyMismatch
 from cache.files import sha256_file, sync, write_atomic
-from cache.keys import differences, key_of
+from cache.keys import key_of
 
 FORMAT = 1
 STATUS = {
@@ -328,7 +328,8 @@ class ViewWriter:
             return STATUS[value.status]
         if name not in value.values:
             return array.fill
-        given = np.asarray(value.values[name]).astype(array.dtype)
+        with np.errstate(over="ignore"):  # an overflow is refused below, by name
+            given = np.asarray(value.values[name]).astype(array.dtype)
         if given.shape != array.shape:
             raise ValueError(f"{self.spec.name}.{name} row {row}: {given.shape} != {array.shape}")
         if given.dtype.kind == "f" and not np.isfinite(given).all():

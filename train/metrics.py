@@ -6,6 +6,7 @@ Every refusal is a `DataError`. The checks are made by hand, not by the shape an
 these functions also meet arrays that come from files.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,7 @@ def average_precision(y_true: np.ndarray, y_score: np.ndarray) -> Float[np.ndarr
     threshold. y_true (P, C), y_score (P, C) -> (C,) in [0, 1], NaN where a label has no positive.
     """
     true, score = _checked(y_true, y_score)
-    return np.array([_per_label(average_precision_score, t, s) for t, s in zip(true.T, score.T)])
+    return _per_label(average_precision_score, true, score)
 
 
 def interpolated_average_precision(
@@ -37,7 +38,7 @@ def interpolated_average_precision(
     less than `average_precision`. Shapes as there.
     """
     true, score = _checked(y_true, y_score)
-    return np.array([_per_label(_voc, t, s) for t, s in zip(true.T, score.T)])
+    return _per_label(_voc, true, score)
 
 
 def mean_average_precision(
@@ -117,13 +118,15 @@ def bootstrap(
         )
     _, picture = np.unique(pictures, return_inverse=True)
     count = int(picture.max()) + 1
-    rankings = [_Ranking.of(t, s) for t, s in zip(true.T, score.T)]
+    rankings = [_Ranking.of(t, s) for t, s in zip(true.T, score.T, strict=True)]
     samples = np.empty((resamples, true.shape[1]))
     rng = np.random.default_rng(seed)
     for start in range(0, resamples, _TOGETHER):
         stop = min(start + _TOGETHER, resamples)
-        drawn = [np.bincount(rng.integers(count, size=count), minlength=count)
-                 for _ in range(start, stop)]
+        drawn = [
+            np.bincount(rng.integers(count, size=count), minlength=count)
+            for _ in range(start, stop)
+        ]
         weights = np.stack(drawn, axis=1).astype(np.int32)[picture]  # (P, B): times each is drawn
         for label, ranking in enumerate(rankings):
             samples[start:stop, label] = ranking.average_precision(weights)
@@ -222,8 +225,13 @@ def _checked(
     return true.astype(bool), score
 
 
-def _per_label(form, true: Bool[np.ndarray, " P"], score: Float[np.ndarray, " P"]) -> float:
-    return float(form(true, score)) if true.any() else float("nan")
+def _per_label(
+    form: Callable[[np.ndarray, np.ndarray], float],
+    true: Bool[np.ndarray, "P C"],
+    score: Float[np.ndarray, "P C"],
+) -> Float[np.ndarray, " C"]:
+    pairs = zip(true.T, score.T, strict=True)
+    return np.array([float(form(t, s)) if t.any() else np.nan for t, s in pairs])
 
 
 def _voc(true: Bool[np.ndarray, " P"], score: Float[np.ndarray, " P"]) -> float:

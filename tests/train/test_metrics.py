@@ -124,7 +124,7 @@ def test_bootstrap_refuses_other_lengths_and_senseless_settings():
     true, score, pictures = made()
     with pytest.raises(DataError, match="120 persons"):
         metrics.bootstrap(true, score, pictures[:-1])
-    with pytest.raises(DataError, match="evaluate.confidence"):
+    with pytest.raises(DataError, match=r"evaluate\.confidence"):
         metrics.bootstrap(true, score, pictures, confidence=1.0)
 
 

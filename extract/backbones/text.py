@@ -1,0 +1,182 @@
+"""Sentences to vectors with any transformers encoder: BERT, MiniLM, MPNet, E5, T5's encoder ..."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cache.errors import SettingsError, WeightsError
+from extract.backbones import backbone
+from extract.networks import Network, first_line, frozen, load_transformer, seeded
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedConfig
+
+    from extract.weights import Weights
+
+LONGEST = 512  # tokens; what most encoders can take, longer text is cut
+
+VOCABULARIES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+)
+
+# Shapes of BERT encoders that may be asked for untrained: layers, width, heads, feed-forward.
+BERTS = {
+    "bert-base-uncased": (12, 768, 12, 3072),
+    "bert-large-uncased": (24, 1024, 16, 4096),
+    "sentence-transformers/all-minilm-l6-v2": (6, 384, 12, 1536),
+}
+
+FAMILIES = ("*bert*", "*minilm*", "*mpnet*", "*gte-*", "*e5-*", "*bge-*", "*sentence-t5*")
+
+
+@backbone(*BERTS, *FAMILIES)
+class Text(Network):
+    """List of B sentences -> float32 (B,W).
+
+    `pooling` "mean" averages the last layer over the real tokens (attention mask), special tokens
+    included, as sentence transformers do; "cls" takes the first token.
+    """
+
+    kind = "text"
+    any_name = True
+
+    @classmethod
+    def rule(cls, weights: Weights) -> dict[str, Any]:
+        return {"longest": LONGEST} | ({} if weights.trained else {"tokens": "hashed words"})
+
+    def __init__(self, weights: Weights, device: str = "cpu"):
+        import torch
+        from transformers import AutoModel
+
+        super().__init__(weights, device)
+        if weights.trained:
+            model = load_transformer(AutoModel, weights, ("pooler.",), "views.labels.network")
+            tokenizer = tokenizer_in(weights.path)
+        else:
+            config = config_of(self.name)
+            tokenizer = HashedWords(config.vocab_size)
+            with seeded():
+                model = AutoModel.from_config(config, dtype=torch.float32)
+        if getattr(model.config, "is_encoder_decoder", False):
+            model = model.get_encoder()
+        self.tokenizer = tokenizer
+        self.longest = min(
+            LONGEST,
+            tokenizer.model_max_length,
+            getattr(model.config, "max_position_embeddings", LONGEST),
+        )
+        self.model = model.eval().requires_grad_(False).to(self.device)
+        self.width = int(model.config.hidden_size)
+
+    def __call__(self, sentences: list[str], pooling: str = "mean") -> torch.Tensor:
+        import torch
+
+        if pooling not in ("mean", "cls"):
+            raise SettingsError(f"views.labels.pooling is {pooling!r}, not 'mean' or 'cls'")
+        if not sentences:
+            return torch.zeros((0, self.width), device=self.device)
+        tokens = self.tokenizer(
+            list(sentences),
+            padding=True,
+            truncation=True,
+            max_length=self.longest,
+            return_tensors="pt",
+        )
+        tokens = {name: value.to(self.device) for name, value in tokens.items()}
+        with frozen():
+            hidden = self.model(**tokens).last_hidden_state.float()
+            return pool(hidden, tokens["attention_mask"], pooling)
+
+
+def tokenizer_in(folder: Path) -> Any:
+    """The tokenizer of a folder. transformers makes an empty one, to which every word is unknown,
+    where the vocabulary is missing: that raises WeightsError here."""
+    from transformers import AutoTokenizer
+
+    if not any((Path(folder) / name).exists() for name in VOCABULARIES):
+        raise WeightsError(
+            f"{folder} has no tokenizer (one of {', '.join(VOCABULARIES)}); see weights.folder "
+            "and views.labels.network"
+        )
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise WeightsError(
+            f"{folder} has no tokenizer that transformers can read: {first_line(error)}; see "
+            "weights.folder and views.labels.network"
+        ) from error
+
+
+def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor:
+    """(B,T,W) and its attention mask (B,T) -> (B,W); padding never counts."""
+    import torch
+
+    if pooling == "cls":
+        first = mask.to(torch.int32).argmax(dim=1)  # not 0 where a tokenizer pads on the left
+        return hidden[torch.arange(len(hidden), device=hidden.device), first]
+    weight = mask[..., None].to(hidden.dtype)
+    return (hidden * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
+
+
+def config_of(name: str) -> PreTrainedConfig:
+    """The shape of an untrained encoder: of a known name, or from a folder's `config.json`."""
+    from transformers import AutoConfig, BertConfig
+
+    if name.lower() in BERTS:
+        layers, width, heads, inner = BERTS[name.lower()]
+        return BertConfig(
+            num_hidden_layers=layers,
+            hidden_size=width,
+            num_attention_heads=heads,
+            intermediate_size=inner,
+        )
+    try:
+        return AutoConfig.from_pretrained(name, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise SettingsError(
+            f"the shape of {name!r} is not known here, so it cannot run untrained: choose "
+            f"views.labels.network from {', '.join(BERTS)}, or a folder with its config.json"
+        ) from error
+
+
+class HashedWords:
+    """Tokens for an untrained encoder, which has no vocabulary: a word's number is its CRC-32.
+
+    Answers like a transformers tokenizer for a list of sentences.
+    """
+
+    model_max_length = LONGEST
+    PAD, FIRST, LAST, RESERVED = 0, 1, 2, 3
+
+    def __init__(self, vocabulary: int):
+        self.vocabulary = vocabulary
+
+    def __call__(
+        self, sentences: list[str], max_length: int = LONGEST, **_: Any
+    ) -> dict[str, torch.Tensor]:
+        import torch
+
+        rows = [
+            [self.FIRST, *(self.number(w) for w in words(s))][: max_length - 1] + [self.LAST]
+            for s in sentences
+        ]
+        width = max(map(len, rows))
+        ids = torch.tensor([row + [self.PAD] * (width - len(row)) for row in rows])
+        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
+        return {"input_ids": ids, "attention_mask": mask}
+
+    def number(self, word: str) -> int:
+        return self.RESERVED + zlib.crc32(word.encode()) % (self.vocabulary - self.RESERVED)
+
+
+def words(sentence: str) -> list[str]:
+    return re.findall(r"\w+|[^\w\s]", sentence.lower())

@@ -1,0 +1,285 @@
+"""A picture's file becomes upright RGB pixels, once and safely, or a `PictureError` says why.
+
+Every rule that decides a pixel is written down in `RULE`, which is part of a view's key.
+Pixels are uint8 arrays of shape (H, W, 3); boxes are x1, y1, x2, y2 in pixels, where x2 and y2
+are the first column and row outside the box.
+"""
+
+import hashlib
+import io
+import math
+import os
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import PIL
+from PIL import Image, UnidentifiedImageError, features
+
+from cache.errors import DataError
+
+# Formats that people keep photographs in; every other decoder of Pillow stays closed. Pillow
+# opens the MPO files of some cameras and phones as JPEG.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+
+# The largest picture that is decoded, in pixels: the one above which Pillow itself warns.
+LIMIT = 89_478_485
+
+# What shows through transparent pixels, as in a viewer with a white page.
+GROUND = (255, 255, 255)
+
+# The mean colour of ImageNet: it says least to a network that was trained there.
+MEAN_GREY = (124, 116, 104)
+
+RULE = {
+    "version": 1,
+    "decoder": f"Pillow {PIL.__version__}",
+    "jpeg": f"libjpeg {features.version('jpg')}, "
+    f"libjpeg-turbo {features.version_feature('libjpeg_turbo') or 'absent'}",
+    "frame": "first",
+    "orientation": "EXIF, applied",
+    "colour": "Pillow to RGB, no ICC; 16-bit grey times 255/65535 rounded, 16-bit colour high byte",
+    "ground": list(GROUND),
+    "crop": "floor and ceiling of the box, clipped to the picture",
+    "mask": f"pixels the box touches painted {MEAN_GREY}",
+    "square": "enlarged longer side, moved into the picture, cut where larger",
+    "resize": "bilinear, antialiased, squashed to a square, Pillow",
+}
+
+# How EXIF orientations 2 to 8 are undone, in Pillow's words.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+Box = tuple[float, float, float, float]
+
+
+class PictureError(DataError):
+    """A picture that cannot be read. `reason` in words; `status` is the index's word for it."""
+
+    def __init__(self, reason: str, status: str = "unreadable") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a picture's file says without being decoded.
+
+    id: SHA-256 of the bytes; width, height: after EXIF rotation; orientation: EXIF's 1 to 8,
+    where 5 to 8 exchange width and height.
+    """
+
+    id: str
+    width: int
+    height: int
+    orientation: int
+
+    @property
+    def stored(self) -> tuple[int, int]:
+        """Width and height as the file stores them, before EXIF rotation."""
+        turned = self.orientation >= 5
+        return (self.height, self.width) if turned else (self.width, self.height)
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """Upright pixels (H, W, 3) uint8 RGB, and the SHA-256 of the bytes they came from."""
+
+    pixels: np.ndarray = field(repr=False)
+    id: str
+
+    @property
+    def width(self) -> int:
+        return self.pixels.shape[1]
+
+    @property
+    def height(self) -> int:
+        return self.pixels.shape[0]
+
+
+def header(source: Path | str | bytes, limit: int = LIMIT) -> Header:
+    """Size and orientation of a picture; PictureError as in `read`, but the pixels stay unseen."""
+    data = _bytes(source, limit)
+    with _open(data, limit) as image:
+        orientation = _orientation(image)
+        width, height = image.size
+        # Pillow gives a TIFF's size as it is after rotation, any other's as it is stored.
+        if orientation >= 5 and image.format != "TIFF":
+            width, height = height, width
+    return Header(hashlib.sha256(data).hexdigest(), width, height, orientation)
+
+
+def read(source: Path | str | bytes, limit: int = LIMIT) -> Picture:
+    """Decode a picture to upright RGB, whatever its kind; the first frame of an animation.
+
+    source: a path, or the bytes of the file. limit: the most pixels to decode; a larger picture
+    is refused before it is decoded (Pillow's own limit of about 179 million stands above it).
+    Raises PictureError, and nothing else, for a file that is missing, empty, no picture, of a
+    format not in `FORMATS`, truncated, too large, or in a colour space without a stated white.
+    """
+    data = _bytes(source, limit)
+    with _open(data, limit) as image:
+        try:
+            # Before decoding: Pillow turns a TIFF itself and forgets the orientation.
+            turn = None if image.format == "TIFF" else TURNS.get(_orientation(image))
+            image.load()
+            upright = image if turn is None else image.transpose(turn)
+            pixels = _rgb(upright, image.format)
+        except PictureError:
+            raise
+        except Exception as error:  # a decoder may raise anything on a damaged file
+            raise PictureError(f"the picture is damaged or truncated: {_words(error)}") from error
+    return Picture(pixels, hashlib.sha256(data).hexdigest())
+
+
+def clip(box: Box, width: int, height: int) -> Box | None:
+    """The part of the box inside a picture of that size, or None where there is none."""
+    if any(math.isnan(side) for side in box):
+        return None
+    x1, y1, x2, y2 = (float(side) for side in box)
+    x1, x2 = max(0.0, x1), min(float(width), x2)
+    y1, y2 = max(0.0, y1), min(float(height), y2)
+    return (x1, y1, x2, y2) if x1 < x2 and y1 < y2 else None
+
+
+def crop(pixels: np.ndarray, box: Box) -> np.ndarray:
+    """A copy of the pixels (h, w, 3) that the box touches; PictureError when it touches none."""
+    rows, columns = _span(pixels, box)
+    return pixels[rows, columns].copy()
+
+
+def mask_subject(
+    pixels: np.ndarray, box: Box, fill: tuple[int, int, int] = MEAN_GREY
+) -> np.ndarray:
+    """A copy of the picture (H, W, 3) with every pixel the box touches painted `fill`."""
+    rows, columns = _span(pixels, box)
+    masked = pixels.copy()
+    masked[rows, columns] = fill
+    return masked
+
+
+def resize(pixels: np.ndarray, size: int) -> np.ndarray:
+    """(size, size, 3): bilinear with antialiasing; the aspect is not kept, nothing is cut off."""
+    if pixels.shape[:2] == (size, size):
+        return pixels.copy()
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    return np.array(image.resize((size, size), Image.Resampling.BILINEAR))
+
+
+def square_around(box: Box, enlarge: float, width: int, height: int) -> Box:
+    """The square about a face: `enlarge` times its longer side, moved to lie in the picture.
+
+    Where the square is larger than the picture it is cut to the picture's side, and is then no
+    longer square.
+    """
+    x1, y1, x2, y2 = box
+    side = enlarge * max(x2 - x1, y2 - y1)
+    left, right = _shifted((x1 + x2) / 2, side, width)
+    top, bottom = _shifted((y1 + y2) / 2, side, height)
+    return left, top, right, bottom
+
+
+def turn_box(box: Box, orientation: int, width: int, height: int) -> Box:
+    """A box drawn in the stored picture (of this width and height), in the upright one."""
+    x1, y1, x2, y2 = box
+    if orientation in (2, 3, 7, 8):
+        x1, x2 = width - x2, width - x1
+    if orientation in (3, 4, 6, 7):
+        y1, y2 = height - y2, height - y1
+    return (y1, x1, y2, x2) if orientation >= 5 else (x1, y1, x2, y2)
+
+
+def _shifted(centre: float, side: float, length: int) -> tuple[float, float]:
+    """An interval of that side about the centre, moved and if need be cut to lie in 0..length."""
+    side = min(side, float(length))
+    low = min(max(0.0, centre - side / 2), length - side)
+    return low, low + side
+
+
+def _span(pixels: np.ndarray, box: Box) -> tuple[slice, slice]:
+    height, width = pixels.shape[:2]
+    inside = clip(box, width, height)
+    if inside is None:
+        raise PictureError(f"box {box} has no pixel in a picture of {width}x{height}", "bad_box")
+    x1, y1, x2, y2 = inside
+    return slice(math.floor(y1), math.ceil(y2)), slice(math.floor(x1), math.ceil(x2))
+
+
+def _bytes(source: Path | str | bytes, limit: int) -> bytes:
+    if isinstance(source, bytes):
+        data = source
+    else:
+        try:
+            found = os.stat(source)
+            if not stat.S_ISREG(found.st_mode):
+                raise PictureError("not a file")
+            if found.st_size > 8 * limit:  # no format here needs more than 8 bytes a pixel
+                raise PictureError(f"the file has {found.st_size} bytes, too many for {limit} px")
+            data = Path(source).read_bytes()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise PictureError("no such file", "missing") from error
+        except PictureError:
+            raise
+        except (OSError, ValueError, MemoryError) as error:
+            raise PictureError(f"the file cannot be read: {_words(error)}") from error
+    if not data:
+        raise PictureError("the file is empty")
+    return data
+
+
+def _open(data: bytes, limit: int) -> Image.Image:
+    """The picture with its header read and nothing decoded."""
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError as error:
+        raise PictureError(f"not a picture in one of {', '.join(FORMATS)}") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise PictureError(f"more than {limit} pixels: {_words(error)}") from error
+    except Exception as error:  # a parser may raise anything on a damaged header
+        raise PictureError(f"the picture's header is damaged: {_words(error)}") from error
+    width, height = image.size
+    if width * height > limit:
+        image.close()
+        raise PictureError(f"{width}x{height} is more than {limit} pixels")
+    return image
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation 1 to 8; 1 where there is none or the EXIF block is broken."""
+    try:
+        value = image.getexif().get(0x0112, 1)
+    except Exception:  # a broken EXIF block says nothing about the pixels
+        return 1
+    return value if value in range(1, 9) else 1
+
+
+def _rgb(image: Image.Image, form: str | None) -> np.ndarray:
+    """(H, W, 3) uint8 of a decoded picture of any mode."""
+    mode = image.mode
+    if mode.startswith("I;16") or (mode == "I" and form == "PPM"):
+        grey = np.asarray(image).astype(np.uint32).clip(0, 65535)
+        grey = ((grey * 255 + 32767) // 65535).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if mode in ("I", "F", "LAB"):
+        raise PictureError(f"colour mode {mode} has no stated white: save it as 8 or 16 bits, RGB")
+    if mode in ("La", "RGBa"):
+        image = image.convert({"La": "LA", "RGBa": "RGBA"}[mode])
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        page = Image.new("RGBA", image.size, (*GROUND, 255))
+        image = Image.alpha_composite(page, image)
+    return np.array(image.convert("RGB"))
+
+
+def _words(error: BaseException) -> str:
+    """An exception in one short line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]

@@ -1,0 +1,95 @@
+"""What an extraction has to do: for each view, the rows that are missing or stale, and why."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from cache.errors import CacheError
+from cache.index import Index
+from cache.keys import differences, key_of
+from cache.store import open_view, path_of
+from extract.views import Networks, View
+
+
+@dataclass(frozen=True)
+class Task:
+    """One picture to decode and the rows it serves: view name -> [(row, person row or None)]."""
+
+    picture: int
+    rows: Mapping[str, list[tuple[int, int | None]]]
+
+
+@dataclass
+class Plan:
+    """rows: the rows to compute for each view; reasons: why, a sentence a view; tasks: the same
+    rows by picture, in picture order; labels: label rows, which need no picture."""
+
+    rows: dict[str, np.ndarray] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+    tasks: list[Task] = field(default_factory=list)
+
+    @property
+    def empty(self) -> bool:
+        return not any(len(rows) for rows in self.rows.values())
+
+    def stale(self, name: str) -> int:
+        return len(self.rows[name])
+
+
+def make_plan(root: Path, index: Index, views: Mapping[str, View], networks: Networks) -> Plan:
+    """Compare the cache at `root` with what index, settings and weights ask for. Loads no network.
+
+    Raises CacheError when the cache holds rows under other ids than the index: they would be
+    read as the wrong persons.
+    """
+    plan = Plan()
+    persons = np.flatnonzero(index.person_status == "ok")
+    wanted = {
+        "persons": persons,
+        "pictures": np.unique(index.picture_rows[persons]),
+        "labels": np.arange(len(index.labels)),
+    }
+    by_picture: dict[int, dict[str, list]] = defaultdict(lambda: defaultdict(list))
+    for name, view in views.items():
+        rows, reason = _missing(root, index, view, networks, wanted[view.rows])
+        plan.rows[name], plan.reasons[name] = rows, reason
+        for row in rows.tolist():
+            if view.rows == "persons":
+                by_picture[int(index.picture_rows[row])][name].append((row, row))
+            elif view.rows == "pictures":
+                by_picture[row][name].append((row, None))
+    plan.tasks = [Task(picture, dict(rows)) for picture, rows in sorted(by_picture.items())]
+    return plan
+
+
+def row_ids(index: Index, view: View) -> list[str]:
+    """What names each row of the view's row space."""
+    if view.rows == "persons":
+        return index.persons["id"].to_pylist()
+    if view.rows == "pictures":
+        return index.pictures["id"].to_pylist()
+    return list(index.labels)
+
+
+def _missing(
+    root: Path, index: Index, view: View, networks: Networks, wanted: np.ndarray
+) -> tuple[np.ndarray, str]:
+    if not (path_of(root, view.name) / "zarr.json").exists():
+        return wanted, "not extracted yet"
+    stored = open_view(root, view.name)
+    parts = view.parts(networks)
+    if stored.key != key_of(parts):
+        return wanted, "other key: " + "; ".join(differences(stored.parts, parts))
+    ids = row_ids(index, view)
+    if len(stored) > len(ids):
+        raise CacheError(
+            f"{stored.path} has {len(stored)} rows but the index {len(ids)}: it belongs to another "
+            "index; set cache.root to a new folder"
+        )
+    done = np.zeros(len(ids), bool)
+    done[: len(stored)] = stored.done
+    rows = wanted[~done[wanted]]
+    return rows, f"{len(rows)} new rows" if len(rows) else "up to date"

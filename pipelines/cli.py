@@ -1,0 +1,384 @@
+"""The command `emocache`: parses, calls `pipelines.stages`, prints. Nothing else lives here."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from cache.errors import EmocacheError, SettingsError
+from pipelines import settings as params
+from pipelines import stages
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Extract features once, train emotion heads in seconds, share the cache.",
+)
+cache_app = typer.Typer(no_args_is_help=True, help="Look after the cache.")
+app.add_typer(cache_app, name="cache")
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+Set = Annotated[
+    list[str],
+    typer.Option("--set", metavar="A.B=VALUE", help="Change one setting of params.yaml, for now."),
+]
+Params = Annotated[Path, typer.Option("--params", help="The settings file.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+PARAMS = Path("params.yaml")
+
+
+def main() -> None:
+    """Run a command: exit 0 done, 1 refused with a reason, 2 wrong usage."""
+    try:
+        app()
+    except EmocacheError as refusal:
+        err.print(f"[bold red]refused:[/] {_escape(refusal)}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        err.print("stopped; what was committed stays, run the same command to go on")
+        sys.exit(130)
+
+
+def _escape(text: object) -> str:
+    return str(text).replace("[", r"\[")
+
+
+def _say(result: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]], None]) -> None:
+    if as_json:
+        typer.echo(json.dumps(result, default=str))
+    else:
+        show(result)
+
+
+def _untrained(names: list[str]) -> None:
+    for name in names:
+        out.print(
+            f"[bold yellow]UNTRAINED[/] {_escape(name)} runs on random weights: its features carry "
+            "no learned meaning"
+        )
+
+
+@contextlib.contextmanager
+def _bar(what: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    )
+    with Progress(*columns, console=err, disable=quiet) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+@app.command()
+def scenes(
+    folder: Annotated[Path, typer.Argument(help="Where to write the data set.")] = Path("data/demo"),
+    set_: Set = [],
+    file: Params = PARAMS,
+    as_json: Json = False,
+) -> None:
+    """Make the demo data set: collages with made-up labels, in EMOTIC's format.
+
+    Example: emocache scenes data/demo --set demo.pictures=40
+    """
+    from pipelines.scenes import make_scenes
+
+    settings = params.load(file, set_)
+    made = make_scenes(folder, settings.demo)
+    _say({"folder": str(folder), **made}, as_json, lambda r: out.print(_pairs(r)))
+
+
+@app.command()
+def prepare(set_: Set = [], file: Params = PARAMS, as_json: Json = False) -> None:
+    """Read the annotation into the index; say what was clipped, dropped and why.
+
+    Example: emocache prepare --set data.name=emotic --set data.root=/data/emotic
+    """
+    report = stages.prepare(params.load(file, set_))
+    _say(report, as_json, _show_prepare)
+
+
+def _show_prepare(report: dict[str, Any]) -> None:
+    out.print(f"{report['dataset']} at {report['root']}: {report['labels']} labels")
+    if report["note"]:
+        out.print(f"[yellow]{_escape(report['note'])}[/]")
+    table = Table("split", "pictures", "persons", "labels per person")
+    for split in report["persons"]:
+        table.add_row(
+            split,
+            _counts(report["pictures"].get(split, {})),
+            _counts(report["persons"][split]),
+            f"{report['labels_per_person'].get(split, float('nan')):.2f}",
+        )
+    out.print(table)
+    for what, rows in report["rows"].items():
+        out.print(f"rows of {what}: {_counts(rows)}")
+    if report["oddities"]:
+        out.print("found on the way: " + _counts(report["oddities"]))
+    for warning in report["warnings"]:
+        out.print(f"[yellow]{_escape(warning)}[/]")
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{n:,} {name}" for name, n in counts.items()) or "none"
+
+
+@app.command()
+def plan(set_: Set = [], file: Params = PARAMS, as_json: Json = False) -> None:
+    """Say what `extract` would compute, and why. Computes nothing.
+
+    Example: emocache plan --set views.depth.network=Intel/dpt-large
+    """
+    _say(stages.plan(params.load(file, set_)), as_json, _show_plan)
+
+
+def _show_plan(found: dict[str, Any]) -> None:
+    table = Table("view", "rows", "why")
+    for name, view in found["views"].items():
+        table.add_row(name, f"{view['rows']:,}", _escape(view["reason"]))
+    out.print(table)
+    out.print(f"pictures to decode: {found['pictures']:,}")
+
+
+@app.command()
+def extract(set_: Set = [], file: Params = PARAMS, as_json: Json = False) -> None:
+    """Bring the cache up to date: only rows that are missing or stale are computed.
+
+    Example: emocache extract --set views.objects.k=20
+    """
+    settings = params.load(file, set_)
+
+    def loading(weights: Any) -> None:
+        if not as_json:
+            out.print(_escape(weights.words()))
+
+    with _bar("pictures", as_json) as progress:
+        result = stages.extract(settings, progress, loading)
+    _say(result, as_json, _show_extract)
+
+
+def _show_extract(result: dict[str, Any]) -> None:
+    table = Table("view", "rows written", "why")
+    for name, rows in result["rows"].items():
+        table.add_row(name, _counts(rows), _escape(result["why"][name]))
+    out.print(table)
+    _untrained(result["untrained"])
+    if not result["networks"]:
+        out.print("the cache is up to date; no network was loaded")
+
+
+@app.command()
+def train(set_: Set = [], file: Params = PARAMS, as_json: Json = False) -> None:
+    """Fit one head on the cache; pictures and frozen networks are not touched.
+
+    Example: emocache train --set train.lr=3e-4 --set train.hugme.without=[depth]
+    """
+    settings = params.load(file, set_)
+    with _bar("epochs", as_json) as progress:
+        result = stages.train(
+            settings, lambda row: progress(int(row["epoch"]), settings.train.epochs)
+        )
+    _say(result, as_json, _show_train)
+
+
+def _show_train(result: dict[str, Any]) -> None:
+    _untrained(result["untrained"])
+    for split, reasons in result["dropped"].items():
+        if reasons:
+            out.print(f"dropped from {split}: {_counts(reasons)}")
+    val = result["val_map"]
+    out.print(
+        f"{result['head']} fitted on {result['persons']['train']} persons in "
+        f"{result['seconds']['fit']:.1f} s: kept epoch {result['best_epoch']} of "
+        f"{result['epochs']}, mAP on val {'unknown' if val is None else f'{100 * val:.1f} %'} "
+        f"(N {result['persons']['val']}, seed {result['seed']})"
+    )
+
+
+@app.command()
+def evaluate(set_: Set = [], file: Params = PARAMS, as_json: Json = False) -> None:
+    """Score the trained head on a split, with intervals and the chance level.
+
+    Example: emocache evaluate --set evaluate.split=val
+    """
+    _say(stages.evaluate(params.load(file, set_)), as_json, _show_metrics)
+
+
+def _show_metrics(metrics: dict[str, Any]) -> None:
+    about = metrics["provenance"]
+    split = next(name for name in metrics if name not in ("val", "provenance")) if len(
+        [n for n in metrics if n not in ("val", "provenance")]
+    ) else "val"
+    numbers = metrics[split]
+    table = Table("measure", split)
+    table.add_row("mAP", f"{100 * numbers['mAP']:.1f} %")
+    table.add_row("interval", f"{100 * numbers['mAP_low']:.1f} to {100 * numbers['mAP_high']:.1f} %")
+    table.add_row("chance mAP", f"{100 * numbers['chance_mAP']:.1f} %")
+    table.add_row("mAP, interpolated (VOC)", f"{100 * numbers['mAP_interpolated']:.1f} %")
+    table.add_row("N evaluated", f"{numbers['n_evaluated']:,}")
+    table.add_row("N dropped", f"{numbers['n_dropped']:,} ({_counts(numbers['dropped'])})")
+    out.print(table)
+    out.print(
+        f"{about['dataset']}, head {about['head']}, seed {about['seed']}, cache key "
+        f"{about['cache_key'][:12]}; {about['interval']}"
+    )
+    if about["note"]:
+        out.print(f"[yellow]{_escape(about['note'])}[/]")
+    for weights in about["weights"]:
+        out.print("  " + _escape(weights), style="yellow" if "UNTRAINED" in weights else "dim")
+
+
+@app.command()
+def report(set_: Set = [], file: Params = PARAMS, as_json: Json = False) -> None:
+    """Write results/report.html: metrics, curves, label graphs and persons, in one file.
+
+    Example: emocache report --set report.people=24
+    """
+    path = stages.report(params.load(file, set_))
+    size = path.stat().st_size
+    _say(
+        {"report": str(path), "bytes": size},
+        as_json,
+        lambda _: out.print(f"{path} ({size / 1e6:.1f} MB)"),
+    )
+
+
+@app.command()
+def predict(
+    pictures: Annotated[list[Path], typer.Argument(help="Pictures of people.")],
+    box: Annotated[
+        list[str], typer.Option("--box", metavar="X1,Y1,X2,Y2", help="A person, in pixels.")
+    ] = [],
+    folder: Annotated[Path, typer.Option("--out", help="Where overlay pictures go.")] = Path(
+        "results/predictions"
+    ),
+    top: Annotated[int, typer.Option(help="Emotions shown a person.")] = 5,
+    head: Annotated[Path, typer.Option(help="The trained head.")] = stages.RESULTS / "head",
+    set_: Set = [],
+    file: Params = PARAMS,
+    as_json: Json = False,
+) -> None:
+    """Emotions of the people in new pictures: a table, JSON, and overlay pictures.
+
+    Example: emocache predict family.jpg --box 120,40,310,420
+    """
+    from pipelines.predict import predict as run
+
+    settings = params.load(file, set_)
+    result = run(settings, head, pictures, [_box(text) for text in box], folder, top)
+    _say(result, as_json, lambda r: _show_predictions(r, top))
+    if all(picture["status"] != "ok" for picture in result["pictures"]):
+        raise typer.Exit(1)
+
+
+def _box(text: str) -> tuple[float, float, float, float]:
+    try:
+        x1, y1, x2, y2 = (float(side) for side in text.split(","))
+    except ValueError:
+        raise SettingsError(f"--box {text!r}: write it as X1,Y1,X2,Y2 in pixels") from None
+    if not (x1 < x2 and y1 < y2):
+        raise SettingsError(f"--box {text!r}: X1 must be below X2 and Y1 below Y2")
+    return x1, y1, x2, y2
+
+
+def _show_predictions(result: dict[str, Any], top: int) -> None:
+    if result["note"]:
+        out.print(f"[yellow]head trained on {result['dataset']}: {_escape(result['note'])}[/]")
+    _untrained(result["untrained"])
+    for picture in result["pictures"]:
+        if picture["status"] != "ok":
+            out.print(f"{_escape(picture['picture'])}: {_escape(picture['reason'])}")
+            continue
+        table = Table("person", "face", "objects (DARN weight)", "emotions", title=picture["picture"])
+        for number, person in enumerate(picture["people"], 1):
+            things = [
+                o["name"] + (f" {o['weight']:.2f}" if o["weight"] is not None else "")
+                for o in person["objects"]
+            ]
+            emotions = [f"{name} {p:.2f}" for name, p in list(person["emotions"].items())[:top]]
+            table.add_row(
+                str(number),
+                "yes" if person["head"] else "no",
+                ", ".join(things) or "none",
+                ", ".join(emotions),
+            )
+        out.print(table)
+        if "overlay" in picture:
+            out.print(f"overlay: {picture['overlay']}")
+
+
+@cache_app.command("ls")
+def cache_ls(set_: Set = [], file: Params = PARAMS, as_json: Json = False) -> None:
+    """List the views: rows by status, key, size, weights.
+
+    Example: emocache cache ls
+    """
+    _say(stages.cache_contents(params.load(file, set_)), as_json, _show_cache)
+
+
+def _show_cache(found: dict[str, Any]) -> None:
+    out.print(f"{found['dataset']}: persons {_counts(found['persons'])}; {found['pictures']} pictures")
+    if found["note"]:
+        out.print(f"[yellow]{_escape(found['note'])}[/]")
+    table = Table("view", "rows", "key", "MB", "files", "weights")
+    for name, view in found["views"].items():
+        words = "\n".join(stages.in_words(one) for one in view["weights"])
+        table.add_row(
+            name,
+            _counts(view["rows"]),
+            view["key"][:12],
+            f"{view['bytes'] / 1e6:.1f}",
+            str(view["files"]),
+            _escape(words),
+        )
+    out.print(table)
+
+
+@app.command()
+def demo() -> None:
+    """The whole pipeline on made-up scenes: dvc repro, then a prediction on two photographs.
+
+    Example: emocache demo
+    """
+    settings = params.load(PARAMS)
+    if settings.data.name != "demo":
+        raise SettingsError(
+            f"the demo needs its own settings, and params.yaml has data.name {settings.data.name}: "
+            "cp pipelines/profiles/demo.yaml params.yaml"
+        )
+    # The stages call `emocache`: the one beside this interpreter, activated or not.
+    paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    done = subprocess.run([sys.executable, "-m", "dvc", "repro"], env={**os.environ, "PATH": paths})
+    if done.returncode:
+        raise typer.Exit(done.returncode)
+    out.rule("demo")
+    _show_metrics(stages.read_metrics())
+    predict(pictures=_photographs(), box=[], folder=stages.RESULTS / "predictions", top=5,
+            head=stages.RESULTS / "head", set_=[], file=PARAMS, as_json=False)
+    out.print(f"report: {(stages.RESULTS / 'report.html').resolve()}")
+
+
+def _photographs() -> list[Path]:
+    """Two photographs of people that ship inside the ultralytics package."""
+    from importlib.util import find_spec
+
+    spec = find_spec("ultralytics")
+    assert spec is not None and spec.origin is not None
+    return [Path(spec.origin).parent / "assets" / name for name in ("bus.jpg", "zidane.jpg")]
+
+
+def _pairs(result: dict[str, Any]) -> str:
+    return ", ".join(f"{name}: {value}" for name, value in result.items())
+
+
+if __name__ == "__main__":
+    main()

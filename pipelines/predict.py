@@ -1,0 +1,181 @@
+"""Emotions of the people in new pictures, by the same views and the same code as extraction."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cache.errors import DataError, KeyMismatch, SettingsError
+from cache.keys import differences, key_of
+from cache.store import STATUS, ArraySpec, Row
+from extract import images
+from extract.views import Networks, Subject, View, make_views
+from pipelines.overlay import draw
+from pipelines.report_data import mark_of
+from pipelines.settings import Settings
+from pipelines.stages import device_of, in_words
+from train.checkpoint import load_head
+from train.data import Features, ViewData, from_arrays
+from train.run import explain_features
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass
+class Predictor:
+    """A trained head with the networks of the views it reads."""
+
+    settings: Settings
+    networks: Networks
+    views: dict[str, View]
+    model: Any
+    info: dict[str, Any]
+
+    @classmethod
+    def load(cls, settings: Settings, head: Path) -> "Predictor":
+        """Raises KeyMismatch when the settings would make other features than the head knows."""
+        device = device_of(settings)
+        model, info = load_head(head, device)
+        networks = Networks(settings.weights, lambda: device)
+        views = make_views(settings.views, settings.cache.dtype, settings.extract.batch)
+        # Label features are inside the head; a picture brings nothing new to them.
+        views = {name: views[name] for name in info["views"] if name != "labels"}
+        for name, view in views.items():
+            known = info["views"][name]
+            if key_of(view.parts(networks)) != known["key"]:
+                why = "; ".join(differences(known["parts"], view.parts(networks)))
+                raise KeyMismatch(
+                    f"view {name!r} as set here is not what the head was fitted on ({why}): set "
+                    "views and weights as they were, or train on features of these settings"
+                )
+        return cls(settings, networks, views, model, info)
+
+    def people(self, picture: images.Picture) -> list[Box]:
+        """Boxes of the people found, by falling score."""
+        import torch
+
+        detector = self.networks.detector(self.settings.predict.detector, "people")
+        pixels = torch.from_numpy(np.ascontiguousarray(picture.pixels.transpose(2, 0, 1)))
+        (found,) = detector([pixels])
+        keep = np.asarray(found.scores) >= self.settings.predict.score
+        return [tuple(box) for box in np.asarray(found.boxes)[keep].tolist()]
+
+    def features(self, picture: images.Picture, boxes: Sequence[Box]) -> Features:
+        """The head's views of these people, rounded as the cache rounds them."""
+        persons = [Subject(picture.pixels, box) for box in boxes]
+        whole = [Subject(picture.pixels)]
+        views = {
+            name: self._view(view, persons if view.rows == "persons" else whole)
+            for name, view in self.views.items()
+        }
+        views["labels"] = None
+        return from_arrays(
+            views={name: view for name, view in views.items() if view is not None},
+            boxes=np.asarray(boxes, np.float32).reshape(-1, 4),
+            sizes=np.asarray([[picture.width, picture.height]]),
+            pictures=np.zeros(len(boxes), np.int64),
+            labels=self.info["labels"],
+            device=self.networks.device(),
+        )
+
+    def _view(self, view: View, subjects: Sequence[Subject]) -> ViewData:
+        rows = view.compute(subjects, self.networks)
+        spec = view.spec(self.networks)
+        return ViewData(
+            rows=view.rows,
+            arrays={name: _column(name, array, rows) for name, array in spec.arrays.items()},
+            status=np.array([STATUS[row.status] for row in rows], np.uint8),
+            key=spec.key,
+            parts=spec.parts,
+            weights=spec.weights,
+            facts=spec.facts,
+        )
+
+
+def _column(name: str, array: ArraySpec, rows: Sequence[Row]) -> np.ndarray:
+    column = np.full((len(rows), *array.shape), array.fill, array.dtype)
+    for number, row in enumerate(rows):
+        if name in row.values:
+            column[number] = row.values[name]
+    return column
+
+
+def predict(
+    settings: Settings,
+    head: Path,
+    pictures: Sequence[Path],
+    boxes: Sequence[Box] = (),
+    out: Path | None = None,
+    top: int = 5,
+) -> dict[str, Any]:
+    """Predict each picture; with `out`, write `<name>.overlay.jpg` for each into that folder.
+
+    boxes: people as x1 y1 x2 y2 in pixels, for a single picture, instead of the detector's.
+    A picture that cannot be read is a result with a reason, the others go on.
+    """
+    if boxes and len(pictures) != 1:
+        raise SettingsError("--box gives people of one picture: name just one picture")
+    predictor = Predictor.load(settings, head)
+    info = predictor.info
+    found = [_one(predictor, path, boxes, out, top) for path in pictures]
+    weights = [one for view in info["views"].values() for one in view["weights"]]
+    return {
+        "pictures": found,
+        "head": info["head"],
+        "dataset": info["dataset"],
+        "note": info["note"],
+        "weights": sorted({in_words(one) for one in weights}),
+        "untrained": sorted({one["network"] for one in weights if not one["trained"]}),
+    }
+
+
+def _one(
+    predictor: Predictor, path: Path, boxes: Sequence[Box], out: Path | None, top: int
+) -> dict[str, Any]:
+    try:
+        picture = images.read(path)
+    except images.PictureError as error:
+        return {"picture": str(path), "status": error.status, "reason": error.reason, "people": []}
+    for box in boxes:
+        if images.clip(box, picture.width, picture.height) is None:
+            raise DataError(
+                f"--box {','.join(f'{side:g}' for side in box)} lies outside {path}, which is "
+                f"{picture.width} x {picture.height} pixels"
+            )
+    inside = [images.clip(box, picture.width, picture.height) for box in boxes]
+    people = inside or predictor.people(picture)
+    if not people:
+        reason = f"no person above predict.score {predictor.settings.predict.score}"
+        return {"picture": str(path), "status": "no_person", "reason": reason, "people": []}
+    features = predictor.features(picture, people)
+    seen = explain_features(predictor.model, features, features.rows())
+    marks, described = [], []
+    for number in range(len(people)):
+        ranked = np.argsort(-seen.y_score[number])
+        emotions = [(seen.labels[i], float(seen.y_score[number, i])) for i in ranked]
+        mark = replace(
+            mark_of(number, seen), name=f"person {number + 1}", emotions=tuple(emotions[:top])
+        )
+        marks.append(mark)
+        described.append(
+            {
+                "box": [round(side, 1) for side in mark.box],
+                "head": [round(side, 1) for side in mark.face] if mark.face else None,
+                "objects": [
+                    {"name": o.name, "score": round(o.score, 3), "weight": o.weight,
+                     "box": [round(side, 1) for side in o.box]}
+                    for o in mark.objects
+                ],
+                "emotions": {name: round(score, 4) for name, score in emotions},
+            }
+        )
+    result = {"picture": str(path), "status": "ok", "reason": "", "people": described}
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        overlay = out / f"{path.stem}.overlay.jpg"
+        draw(Image.fromarray(picture.pixels), marks).save(overlay, quality=90)
+        result["overlay"] = str(overlay)
+    return result

@@ -1,0 +1,107 @@
+"""Gather what the report shows: results of a run, its networks, and some persons with pictures."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from cache.errors import DataError
+from cache.index import Index
+from cache.store import STATUS, open_view
+from extract import images
+from pipelines.overlay import ObjectMark, PersonMark
+from pipelines.report import Person, ReportData, read_results
+from pipelines.settings import Settings
+from train.run import Explanation, explain
+
+
+def gather(settings: Settings, results: Path) -> ReportData:
+    """Everything for `write_report`, read from `results`, the cache and the pictures.
+
+    Raises DataError where train or evaluate has not run yet.
+    """
+    tables = read_results(results)
+    index = Index.read(settings.cache.root)
+    scores = pq.read_table(results / "scores.parquet")
+    split = scores["split"][0].as_py()
+    rows = _choose(scores["person"].to_numpy(), scores["picture"].to_numpy(), settings)
+    seen = explain(settings.cache.root, results / "head", rows.tolist(), split)
+    threshold = {row["label"]: row["threshold"] for row in tables["per_class"]}
+    head = tables["metrics"]["provenance"]
+    graphs = dict(seen.graphs)
+    return ReportData(
+        head=head["head"],
+        dataset=head["dataset"],
+        note=head["note"],
+        split=split,
+        labels=index.labels,
+        networks=_networks(settings.cache.root),
+        persons=[_person(n, seen, index, threshold, settings) for n in range(len(rows))],
+        cooccurrence=graphs.get("cooccurrence"),
+        similarity=graphs.get("similarity"),
+        **tables,
+    )
+
+
+def _choose(persons: np.ndarray, pictures: np.ndarray, settings: Settings) -> np.ndarray:
+    """Person rows to show: drawn by seed, one a picture as far as there are enough pictures."""
+    order = np.random.default_rng(settings.report.seed).permutation(len(persons))
+    _, first = np.unique(pictures[order], return_index=True)
+    rest = np.setdiff1d(np.arange(len(order)), first)
+    chosen = order[np.concatenate([np.sort(first), rest])][: settings.report.people]
+    return np.sort(persons[chosen])
+
+
+def _networks(root: Path) -> list[dict[str, Any]]:
+    views = ("body", "head", "objects", "depth", "scene", "labels")
+    opened = {name: open_view(root, name) for name in views}
+    return [{**one, "view": name} for name, view in opened.items() for one in view.weights]
+
+
+def mark_of(number: int, seen: Explanation) -> PersonMark:
+    """Box, head and objects with their weights of one explained person, to be drawn."""
+    objects, head = [], None
+    if seen.object_mask is not None:
+        for place in np.flatnonzero(seen.object_mask[number]):
+            weight = None if seen.attention is None else float(seen.attention[number, place])
+            objects.append(
+                ObjectMark(
+                    box=tuple(seen.object_boxes[number, place].tolist()),
+                    name=seen.classes[int(seen.object_labels[number, place])],
+                    score=float(seen.object_scores[number, place]),
+                    weight=weight,
+                )
+            )
+    if seen.head_mask is not None and seen.head_mask[number]:
+        head = tuple(seen.head_boxes[number].tolist())
+    return PersonMark(box=tuple(seen.boxes[number].tolist()), face=head, objects=objects)
+
+
+def _person(
+    number: int, seen: Explanation, index: Index, threshold: dict[str, float], settings: Settings
+) -> Person:
+    from PIL import Image
+
+    row = int(seen.persons[number])
+    path = settings.data.root / index.pictures["path"][int(seen.pictures[number])].as_py()
+    try:
+        picture = Image.fromarray(images.read(path).pixels)
+    except images.PictureError as error:
+        raise DataError(
+            f"the report shows pictures and cannot read {path} ({error.reason}): set data.root to "
+            "where they are"
+        ) from error
+    probabilities = dict(zip(index.labels, seen.y_score[number].tolist(), strict=True))
+    head = open_view(settings.cache.root, "head")
+    notes = ["no face found"] if head.status[row] == STATUS["no_face"] else []
+    mark = mark_of(number, seen)
+    return Person(
+        name=f"person {row}",
+        picture=picture,
+        mark=mark,
+        true=[label for label, y in zip(index.labels, index.targets[row], strict=True) if y > 0.5],
+        predicted=[label for label, p in probabilities.items() if p >= threshold[label]],
+        probabilities=probabilities,
+        notes=notes + ([] if mark.objects else ["no object found"]),
+    )

@@ -1,0 +1,70 @@
+"""The index on disk: what is written is read, and a newer format is refused."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cache.errors import CacheError
+from cache.index import PERSONS, PICTURES, Index, person_id
+
+
+def index(persons=3, labels=("joy", "fear")):
+    pictures = [
+        dict(id=f"p{i}", path=f"{i}.jpg", width=10, height=20, split="train", source="made",
+             status="ok", reason="")
+        for i in range(2)
+    ]
+    people = [
+        dict(id=person_id("p0", (0, 0, i + 1, 5)), picture=i % 2, x1=0, y1=0, x2=i + 1, y2=5,
+             split="train", labels=[float(i == 1), 1.0], annotators=1, votes=None,
+             valence=5, arousal=float("nan"), dominance=1, gender="", age="", status="ok",
+             reason="")
+        for i in range(persons)
+    ]
+    tables = pa.Table.from_pylist(pictures, PICTURES), pa.Table.from_pylist(people, PERSONS)
+    return Index("made", "made-up labels", tuple(labels), *tables)
+
+
+def test_round_trip(tmp_path):
+    index().write(tmp_path)
+    back = Index.read(tmp_path)
+    assert (back.dataset, back.note, back.labels) == ("made", "made-up labels", ("joy", "fear"))
+    np.testing.assert_array_equal(back.boxes[2], [0, 0, 3, 5])
+    np.testing.assert_array_equal(back.targets, [[0, 1], [1, 1], [0, 1]])
+    np.testing.assert_array_equal(back.picture_rows, [0, 1, 0])
+    assert back.digest() == index().digest()
+
+
+def test_no_index_is_a_sentence(tmp_path):
+    with pytest.raises(CacheError, match=r"emocache prepare.*cache\.root"):
+        Index.read(tmp_path)
+
+
+def test_newer_format_is_refused(tmp_path):
+    index().write(tmp_path)
+    path = tmp_path / "index" / "persons.parquet"
+    table = pq.read_table(path)
+    about = json.loads(table.schema.metadata[b"emocache"]) | {"format": 99}
+    pq.write_table(table.replace_schema_metadata({"emocache": json.dumps(about)}), path)
+    with pytest.raises(CacheError, match="format 99"):
+        Index.read(tmp_path)
+
+
+def test_digest_notices_a_changed_label():
+    one, other = index(), index()
+    people = other.persons.to_pylist()
+    people[0]["labels"] = [1.0, 1.0]
+    changed = Index(
+        other.dataset, other.note, other.labels, other.pictures,
+        pa.Table.from_pylist(people, PERSONS),
+    )
+    assert one.digest() != changed.digest()
+
+
+def test_person_id_is_of_picture_and_box():
+    box = (1.0, 2.0, 3.0, 4.0)
+    assert person_id("a", box) == person_id("a", box)
+    assert len({person_id("a", box), person_id("b", box), person_id("a", (1, 2, 3, 4.5))}) == 3

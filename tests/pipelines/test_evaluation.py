@@ -1,0 +1,136 @@
+"""pipelines.evaluation: the numbers, the files, and DVC reading them."""
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from sklearn.metrics import average_precision_score, f1_score, jaccard_score
+
+from cache.errors import DataError
+from pipelines import evaluation
+from tests.pipelines.report_data import LABELS, provenance, results, scores
+from train.metrics import thresholds
+from train.settings import Evaluate
+
+ROOT = Path(__file__).resolve().parents[2]
+QUICK = Evaluate(bootstrap=100)
+
+
+def test_numbers_of_the_split():
+    test = scores()
+    found = evaluation.measure(test, LABELS, QUICK, provenance()).metrics
+    numbers = found["test"]
+    assert numbers["mAP"] == pytest.approx(
+        average_precision_score(test.y_true, test.y_score, average="macro")
+    )
+    assert numbers["chance_mAP"] == pytest.approx(test.y_true.mean())
+    assert numbers["mAP_low"] < numbers["mAP"] < numbers["mAP_high"]
+    assert numbers["mAP_interpolated"] >= numbers["mAP"]
+    assert (numbers["n_evaluated"], numbers["n_pictures"], numbers["n_dropped"]) == (400, 200, 4)
+    assert numbers["dropped"] == {"bad_box": 3, "unreadable": 1}
+    assert found["provenance"]["cache_key"] == "b61f0c2a9d3e"
+    assert found["provenance"]["weights"] == "ResNet-50, ImageNet (Keras); DPT: untrained"
+    assert "F1_micro" not in numbers and "val" not in found
+
+
+def test_decisions_use_the_thresholds_of_val_only():
+    test, val = scores("test"), scores("val")
+    found = evaluation.measure(test, LABELS, QUICK, {}, val=val)
+    limits = thresholds(val.y_true, val.y_score)
+    assert [row["threshold"] for row in found.per_class] == limits.tolist()
+    predicted = (test.y_score >= limits).astype(int)
+    true = test.y_true.astype(int)
+    assert true.any(axis=0).all()
+    for name, oracle in (
+        ("F1_macro", f1_score(true, predicted, average="macro", zero_division=0)),
+        ("F1_micro", f1_score(true, predicted, average="micro", zero_division=0)),
+        ("jaccard", jaccard_score(true, predicted, average="samples", zero_division=0)),
+    ):
+        assert found.metrics["test"][name] == pytest.approx(oracle)
+    assert found.metrics["val"]["n_evaluated"] == 400
+    # Other test scores, same val: the same thresholds.
+    again = evaluation.measure(scores("test", seed=9), LABELS, QUICK, {}, val=val)
+    assert [row["threshold"] for row in again.per_class] == limits.tolist()
+    with pytest.raises(DataError, match="val only"):
+        evaluation.measure(val, LABELS, QUICK, {}, val=test)
+
+
+def test_one_label_with_a_positive_and_none():
+    test, val = scores("test", persons=20), scores("val", persons=20)
+    true = np.zeros_like(test.y_true)
+    for positives in (1, 0):
+        true[0, 3] = positives
+        found = evaluation.measure(replace(test, y_true=true), LABELS, QUICK, {}, val=val)
+        assert found.metrics["test"]["classes_with_positive"] == positives
+        assert (found.metrics["test"]["mAP"] is None) == (positives == 0)
+        assert len(found.per_class) == len(LABELS)
+        assert {row["label"] for row in found.pr} == ({"Anticipation"} if positives else set())
+
+
+def test_wrong_widths_and_scores_that_are_not_finite_are_refused():
+    test = scores()
+    with pytest.raises(DataError, match="25 labels"):
+        evaluation.measure(test, LABELS[:-1], QUICK, {})
+    with pytest.raises(DataError, match="not finite"):
+        bad = np.where(np.eye(*test.y_score.shape), np.nan, test.y_score)
+        evaluation.measure(replace(test, y_score=bad), LABELS, QUICK, {})
+
+
+def test_files_hold_what_was_measured(tmp_path):
+    test, val = scores("test", persons=60), scores("val", persons=60)
+    test.y_true[:, 1] = 0
+    returned = evaluation.evaluate(test, LABELS, QUICK, provenance(), val=val, folder=tmp_path)
+    assert json.loads((tmp_path / "metrics.json").read_text()) == returned
+    rows = evaluation.read_csv(tmp_path / "plots" / "per_class.csv")
+    assert tuple(rows[0]) == evaluation.PER_CLASS
+    assert [row["label"] for row in rows] == LABELS
+    assert np.isnan(rows[1]["ap"]) and rows[1]["positives"] == 0
+    aps = [row["ap"] for row in rows if not np.isnan(row["ap"])]
+    assert np.mean(aps) == pytest.approx(returned["test"]["mAP"], abs=1e-5)
+    table = pq.read_table(tmp_path / "scores.parquet")
+    assert table.column_names == ["person", "picture", "split", "y_true", "y_score"]
+    np.testing.assert_array_equal(table["person"], test.person_rows)
+    np.testing.assert_allclose(table["y_score"].to_pylist(), test.y_score, rtol=1e-6)
+
+
+def test_curves_are_thinned_but_keep_their_ends():
+    test = scores(persons=4000)
+    rows = evaluation.measure(test, LABELS, QUICK, {}).pr
+    for label in LABELS:
+        mine = [(row["recall"], row["precision"]) for row in rows if row["label"] == label]
+        assert 10 < len(mine) <= 102
+        assert mine == sorted(mine, key=lambda point: point[0])
+        rate = test.y_true[:, LABELS.index(label)].mean()
+        assert mine[-1] == (1, pytest.approx(rate, abs=1e-4))
+
+
+@pytest.mark.slow
+def test_dvc_shows_the_metrics_and_the_plots(tmp_path):
+    """With the `plots` section of the project's own dvc.yaml."""
+
+    def dvc(*words):
+        command = [sys.executable, "-m", "dvc", *words]
+        return subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+
+    results(tmp_path / "results", persons=60)
+    shutil.copytree(ROOT / "pipelines" / "templates", tmp_path / "pipelines" / "templates")
+    plots = yaml.safe_load((ROOT / "dvc.yaml").read_text())["plots"]
+    sections = {"metrics": ["results/metrics.json"], "plots": plots}
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump(sections))
+    dvc("init", "--no-scm", "-q")
+    shown = json.loads(dvc("metrics", "show", "--json").stdout)
+    assert "error" not in json.dumps(shown)
+    assert next(iter(shown.values()))["data"]["results/metrics.json"]["data"]["test"]["mAP"] > 0
+    assert "ResNet-50" in dvc("metrics", "show").stdout
+    dvc("plots", "show", "-o", "out")
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "DVC_METRIC" not in page
+    for word in ("Happiness", "chance", "recall", "val_loss", "val_map"):
+        assert f'"{word}"' in page

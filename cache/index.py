@@ -22,7 +22,7 @@ from cache.files import write_atomic
 FORMAT = 1
 
 # `removed` rows are no longer part of the data set; the others are, and count as dropped.
-STATUSES = ("ok", "repeated", "removed", "missing", "unreadable", "bad_box")
+STATUSES = ("ok", "unlabelled", "repeated", "removed", "missing", "unreadable", "bad_box")
 
 PICTURES = pa.schema(
     {

@@ -239,7 +239,7 @@ class _Merge:
                 at = len(self.persons)
                 self.persons.append({})
             self._seen_persons.add(at)
-            if time and status == "ok":
+            if time and status in ("ok", "unlabelled"):
                 first = self._first[key]
                 status, reason = "repeated", f"same picture, box and split as row {first}"
                 self.counts["persons repeated"] += 1

@@ -23,11 +23,14 @@ Progress = Callable[[int, int], None]
 
 @dataclass
 class Outcome:
-    """What an extraction did: statuses of the rows it wrote, by view, and the networks it loaded."""
+    """What an extraction did: statuses of the rows it wrote and why, by view; the networks it
+    loaded; and the pictures, by path, that are not what the index knows: no row was written for
+    them, so that the next run tries them again."""
 
     rows: dict[str, Counter[str]] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
     networks: tuple[str, ...] = ()
+    skipped: dict[str, str] = field(default_factory=dict)
 
 
 def extract(
@@ -70,11 +73,12 @@ def extract(
             put("labels", row, value)
         done = 0
         for tasks, pictures in _decoded(plan, index, data, settings):
+            _leave_out(tasks, pictures, index, outcome)
             for name in views:
                 for row, value in _compute(views[name], tasks, pictures, index, networks):
                     put(name, row, value)
             done += len(tasks)
-            progress(done, len(plan.tasks))
+            progress(done + len(outcome.skipped), len(plan.tasks))
     write_manifest(cache.root, index.digest())
     outcome.networks = networks.loaded
     return outcome
@@ -85,6 +89,17 @@ def give_definitions(views: Mapping[str, View], root: Path) -> None:
     path = root / "index" / "labels.json"
     if "labels" in views and path.exists():
         views["labels"].definitions = json.loads(path.read_text())
+
+
+def _leave_out(tasks: list[Task], pictures: list["Picture"], index: Index, outcome: Outcome) -> None:
+    """Skip pictures that are gone or changed since `prepare`: a disk that is not mounted must not
+    fill the cache with failures."""
+    for number in reversed(range(len(tasks))):
+        picture = pictures[number]
+        if isinstance(picture, images.PictureError) and picture.status == "missing":
+            path = index.pictures["path"][tasks[number].picture].as_py()
+            outcome.skipped[path] = picture.reason
+            tasks.pop(number), pictures.pop(number)
 
 
 def _labels(plan: Plan, views: Mapping[str, View], networks: Networks) -> Iterator[tuple[int, Row]]:
@@ -102,15 +117,16 @@ def _decoded(
     plan: Plan, index: Index, data: Data, settings: Extract
 ) -> Iterator[tuple[list[Task], list[Picture]]]:
     """Blocks of tasks with their pictures; the next block is read while this one is computed."""
+    root = data.root.expanduser()
     paths, ids = (index.pictures[name].to_pylist() for name in ("path", "id"))
 
     def read(task: Task) -> Picture:
         try:
-            picture = images.read(data.root / paths[task.picture])
+            picture = images.read(root / paths[task.picture])
         except images.PictureError as error:
             return error
         if picture.id != ids[task.picture]:
-            return images.PictureError("the file has changed since `emocache prepare`: run it again")
+            return images.PictureError("the file has changed since `emocache prepare`", "missing")
         return picture
 
     blocks = [

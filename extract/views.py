@@ -40,7 +40,7 @@ class Networks:
     device: Callable[[], str] = lambda: "cpu"  # asked only when a network is loaded
     on_load: Callable[[Weights], None] = lambda weights: None
     _found: dict[str, Weights] = field(default_factory=dict)
-    _loaded: dict[str, Any] = field(default_factory=dict)
+    _loaded: dict[tuple[str, str], Any] = field(default_factory=dict)
 
     def weights(self, name: str) -> Weights:
         if name not in self._found:
@@ -55,13 +55,13 @@ class Networks:
 
     @property
     def loaded(self) -> tuple[str, ...]:
-        return tuple(self._loaded)
+        return tuple(dict.fromkeys(name for name, _ in self._loaded))
 
     def _load(self, name: str, kind: str, load: Callable[..., Any]) -> Any:
-        if name not in self._loaded:
+        if (name, kind) not in self._loaded:
             self.on_load(self.weights(name))
-            self._loaded[name] = load(name, self.settings, self.device(), kind)
-        return self._loaded[name]
+            self._loaded[name, kind] = load(name, self.settings, self.device(), kind)
+        return self._loaded[name, kind]
 
 
 class View:

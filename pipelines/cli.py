@@ -215,13 +215,12 @@ def evaluate(set_: Set = [], file: Params = PARAMS, as_json: Json = False) -> No
 
 def _show_metrics(metrics: dict[str, Any]) -> None:
     about = metrics["provenance"]
-    split = next(name for name in metrics if name not in ("val", "provenance")) if len(
-        [n for n in metrics if n not in ("val", "provenance")]
-    ) else "val"
+    split = next((name for name in metrics if name not in ("val", "provenance")), "val")
     numbers = metrics[split]
     table = Table("measure", split)
     table.add_row("mAP", f"{100 * numbers['mAP']:.1f} %")
     table.add_row("interval", f"{100 * numbers['mAP_low']:.1f} to {100 * numbers['mAP_high']:.1f} %")
+    table.add_row("random order", f"{100 * numbers['random_mAP']:.1f} %")
     table.add_row("chance mAP", f"{100 * numbers['chance_mAP']:.1f} %")
     table.add_row("mAP, interpolated (VOC)", f"{100 * numbers['mAP_interpolated']:.1f} %")
     table.add_row("N evaluated", f"{numbers['n_evaluated']:,}")
@@ -233,7 +232,7 @@ def _show_metrics(metrics: dict[str, Any]) -> None:
     )
     if about["note"]:
         out.print(f"[yellow]{_escape(about['note'])}[/]")
-    for weights in about["weights"]:
+    for weights in about["weights"].split("; "):
         out.print("  " + _escape(weights), style="yellow" if "UNTRAINED" in weights else "dim")
 
 
@@ -331,7 +330,10 @@ def _show_cache(found: dict[str, Any]) -> None:
         out.print(f"[yellow]{_escape(found['note'])}[/]")
     table = Table("view", "rows", "key", "MB", "files", "weights")
     for name, view in found["views"].items():
-        words = "\n".join(stages.in_words(one) for one in view["weights"])
+        words = ", ".join(
+            f"{one['network']} ({one['source'] if one['trained'] else 'UNTRAINED'})"
+            for one in view["weights"]
+        )
         table.add_row(
             name,
             _counts(view["rows"]),

@@ -83,8 +83,8 @@ def _person(
 ) -> Person:
     from PIL import Image
 
-    row = int(seen.persons[number])
-    path = settings.data.root / index.pictures["path"][int(seen.pictures[number])].as_py()
+    row = int(seen.person_rows[number])
+    path = settings.data.root.expanduser() / index.pictures["path"][int(seen.picture_rows[number])].as_py()
     try:
         picture = Image.fromarray(images.read(path).pixels)
     except images.PictureError as error:

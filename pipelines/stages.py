@@ -70,6 +70,13 @@ def extract(
     networks = Networks(settings.weights, lambda: device_of(settings), on_load)
     views = views_of(settings)
     outcome = run(settings.data, settings.cache, settings.extract, views, networks, progress)
+    if outcome.skipped:
+        path, reason = next(iter(outcome.skipped.items()))
+        raise DataError(
+            f"{len(outcome.skipped)} of the pictures that `prepare` saw are gone or changed (the "
+            f"first: {path}: {reason}); everything else is extracted. Check data.root, then run "
+            "`emocache prepare` and `emocache extract`"
+        )
     return {
         "rows": {name: dict(statuses) for name, statuses in outcome.rows.items()},
         "why": outcome.reasons,

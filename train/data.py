@@ -29,7 +29,7 @@ class ViewData:
     """One view in memory, as the store holds it or as extraction has just made it.
 
     rows: its row space, "persons", "pictures" or "labels"; arrays: name -> (N, ...); status: (N,)
-    codes of `cache.store.STATUS`; key, parts, weights: as in `cache.store.View`.
+    codes of `cache.store.STATUS`; key, parts, weights, facts: as in `cache.store.View`.
     """
 
     rows: str
@@ -38,6 +38,7 @@ class ViewData:
     key: str = ""
     parts: Mapping[str, Any] = field(default_factory=dict)
     weights: Sequence[Mapping[str, Any]] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,7 @@ def load(
                 key=view.key,
                 parts=view.parts,
                 weights=view.weights,
+                facts=view.facts,
             )
             for name, view in opened.items()
         },
@@ -224,7 +226,7 @@ def from_arrays(
         if "count" in arrays:
             k = arrays["features"].shape[1]
             arrays["mask"] = torch.arange(k, device=device) < arrays["count"][:, None]
-            classes = tuple(view.parts.get("classes", ()))
+            classes = tuple(view.facts.get("classes", ()))
             _check_classes(name, arrays, classes)
         elif view.rows == "persons":
             arrays["mask"] = _tensor(view.status == STATUS["ok"], device)
@@ -311,6 +313,6 @@ def _check_classes(name: str, arrays: Mapping[str, Tensor], classes: tuple[str, 
     real = arrays["label"][arrays["mask"]]
     if real.numel() and not 0 <= int(real.min()) <= int(real.max()) < len(classes):
         raise CacheError(
-            f"view {name!r} has object classes {int(real.min())} to {int(real.max())}, its key "
-            f"names {len(classes)}: run `emocache extract` to make it again"
+            f"view {name!r} has object classes {int(real.min())} to {int(real.max())}, its facts "
+            f"name {len(classes)}: run `emocache extract` to make it again"
         )

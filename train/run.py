@@ -136,7 +136,7 @@ class Explanation:
 
     person_rows, picture_rows (N,): rows in the index; boxes (N, 4) of the persons; y_score (N, C);
     attention (N, k): weight of each object, zero where padded, None for a head that weighs none;
-    object_boxes (N, k, 4), object_labels (N, k) into classes, object_mask (N, k): None without
+    object_boxes (N, k, 4), object_labels (N, k) into classes, object_scores, object_mask (N, k): None without
     the view; head_boxes (N, 4), head_mask (N,): likewise; graphs: name -> (C, C), row i is what
     label i says of each j.
     """
@@ -150,6 +150,7 @@ class Explanation:
     attention: np.ndarray | None
     object_boxes: np.ndarray | None
     object_labels: np.ndarray | None
+    object_scores: np.ndarray | None
     object_mask: np.ndarray | None
     head_boxes: np.ndarray | None
     head_mask: np.ndarray | None
@@ -205,6 +206,7 @@ def explain_features(model: Any, features: Features, rows: torch.Tensor) -> Expl
         attention=together([output.attention for output in outputs]),
         object_boxes=array("objects", "box"),
         object_labels=array("objects", "label"),
+        object_scores=array("objects", "score"),
         object_mask=array("objects", "mask"),
         head_boxes=array("head", "box"),
         head_mask=array("head", "mask"),

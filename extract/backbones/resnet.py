@@ -9,6 +9,7 @@ from extract.networks import Network, frozen, load_state, normalise, seeded
 
 if TYPE_CHECKING:
     import torch
+    from torchvision.models import ResNet as ResNetModule
 
     from extract.weights import Weights
 
@@ -49,9 +50,9 @@ class ResNet(Network):
             return self.model(normalise(pictures, self.preprocessing, self.device))
 
 
-def stride_first(model: torch.nn.Module) -> None:
+def stride_first(model: ResNetModule) -> None:
     """Halve the map in a block's first 1 x 1 convolution, as the first ResNets did; torchvision
     does it in the 3 x 3 after it."""
     for layer in (model.layer2, model.layer3, model.layer4):
-        block = layer[0]
+        block: Any = layer[0]
         block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride

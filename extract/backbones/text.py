@@ -97,12 +97,12 @@ class Text(Network):
             return pool(hidden, tokens["attention_mask"], pooling)
 
 
-def tokenizer_in(folder: Path) -> Any:
+def tokenizer_in(folder: Path | None) -> Any:
     """The tokenizer of a folder. transformers makes an empty one, to which every word is unknown,
     where the vocabulary is missing: that raises WeightsError here."""
     from transformers import AutoTokenizer
 
-    if not any((Path(folder) / name).exists() for name in VOCABULARIES):
+    if folder is None or not any((Path(folder) / name).exists() for name in VOCABULARIES):
         raise WeightsError(
             f"{folder} has no tokenizer (one of {', '.join(VOCABULARIES)}); see weights.folder "
             "and views.labels.network"
@@ -166,7 +166,7 @@ class HashedWords:
         import torch
 
         rows = [
-            [self.FIRST, *(self.number(w) for w in words(s))][: max_length - 1] + [self.LAST]
+            [self.FIRST, *map(self.number, words(s)[: max_length - 2]), self.LAST]
             for s in sentences
         ]
         width = max(map(len, rows))

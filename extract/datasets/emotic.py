@@ -219,7 +219,7 @@ class Emotic(Dataset):
             reasons.append("no labels")
         if any(np.isnan(vad)):
             self.counts["persons without valence, arousal or dominance"] += 1
-        status = "ok"
+        status = "ok" if annotators else "unlabelled"
         if len(box) != 4 or not np.isfinite(box).all():
             status, box = "bad_box", NO_BOX
             reasons.insert(0, "the box is not four numbers")

@@ -15,7 +15,7 @@ from PIL import Image
 from cache.errors import SettingsError, WeightsError
 from extract.backbones import backbones, describe, load_backbone
 from extract.backbones.midas import CONFIGS, Depth
-from extract.backbones.resnet import ResNet
+from extract.backbones.resnet import IMAGENET, ResNet
 from extract.backbones.text import HashedWords, Text
 from extract.settings import Weights as WeightsSettings
 from tests.networks import given, real, saved, shake, untrained
@@ -113,9 +113,13 @@ def test_resnet_takes_the_normalisation_that_its_weights_state(tmp_path):
     assert network.preprocessing["mean"] == keras["mean"]
 
 
-@pytest.mark.parametrize("file, expected", [("bus.jpg", "minibus"), ("zidane.jpg", "suit")])
-def test_resnet_with_real_weights_knows_what_it_sees(file, expected):
-    """Features times the classifier of the same file: ImageNet's class of a real photograph."""
+@pytest.mark.parametrize(
+    "file, expected, sure", [("bus.jpg", "minibus", 0.74), ("zidane.jpg", "suit", 0.80)]
+)
+def test_resnet_with_real_weights_knows_what_it_sees(file, expected, sure):
+    """Features times the classifier of the same file: ImageNet's class of a real photograph, as
+    measured with these weights elsewhere. With the stride in torchvision's place the classes
+    still come out right, at 0.64 and 0.19: so the probabilities are held, too."""
     from safetensors import safe_open
 
     network = load_backbone("resnet50", real("resnet50"))
@@ -123,22 +127,35 @@ def test_resnet_with_real_weights_knows_what_it_sees(file, expected):
     with Image.open(folder / file) as picture:
         scale = 256 / min(picture.size)
         size = [round(side * scale) for side in picture.size]
-        picture = picture.convert("RGB").resize(size, Image.Resampling.BILINEAR)
+        picture = picture.convert("RGB").resize(size, Image.Resampling.BICUBIC)
         left, top = (size[0] - 224) // 2, (size[1] - 224) // 2
         pixels = np.array(picture.crop((left, top, left + 224, top + 224)))
     features = network(torch.from_numpy(pixels).permute(2, 0, 1)[None])
-    with safe_open(network.weights.path, "pt") as file:
-        scores = features @ file.get_tensor("fc.weight").T + file.get_tensor("fc.bias")
+    with safe_open(network.weights.path, "pt") as tensors:
+        scores = features @ tensors.get_tensor("fc.weight").T + tensors.get_tensor("fc.bias")
     best = scores.softmax(dim=1)[0].max(dim=0)
     classes = torchvision.models.ResNet50_Weights.DEFAULT.meta["categories"]
     assert classes[best.indices] == expected
-    assert best.values > 0.6
+    assert best.values == pytest.approx(sure, abs=0.02)
+
+
+def test_stride_moves_where_the_weights_say_so(tmp_path):
+    model = shake(torchvision.models.resnet50(weights=None))
+    facts = IMAGENET | {"stride": "first convolution"}
+    network = ResNet(saved("resnet50", model, tmp_path, preprocessing=facts))
+    strides = [
+        (block.conv1.stride, block.conv2.stride)
+        for layer in (network.model.layer1, network.model.layer2, network.model.layer4)
+        for block in layer[:2]
+    ]
+    one, two = (1, 1), (2, 2)
+    assert strides == [(one, one), (one, one), (two, one), (one, one), (two, one), (one, one)]
 
 
 def test_resnet_refuses_a_file_that_does_not_fit(tmp_path):
     model = torchvision.models.resnet18(weights=None)
     del model.layer4
-    with pytest.raises(WeightsError, match="tensors missing.*layer4"):
+    with pytest.raises(WeightsError, match=r"tensors missing.*layer4"):
         ResNet(saved("resnet18", model, tmp_path))
     (tmp_path / "weights.safetensors").write_bytes(b"not tensors")
     with pytest.raises(WeightsError, match="does not hold weights of resnet18"):
@@ -230,12 +247,12 @@ def test_depth_refuses_pickled_weights(tmp_path):
     model = DPTForDepthEstimation(tiny_dpt())
     model.config.save_pretrained(tmp_path)
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
-    with pytest.raises(WeightsError, match="weights.folder and views.depth.network"):
+    with pytest.raises(WeightsError, match=r"weights.folder and views.depth.network"):
         Depth(given("my/dpt", tmp_path))
 
 
 def test_depth_of_a_name_without_a_known_shape_cannot_be_untrained():
-    with pytest.raises(SettingsError, match="cannot run untrained: choose views.depth.network"):
+    with pytest.raises(SettingsError, match=r"cannot run untrained: choose views.depth.network"):
         Depth(untrained("my/dpt-of-no-known-shape"))
 
 
@@ -268,7 +285,7 @@ def test_known_depth_shapes_are_whole(name):
 
 def test_a_hybrid_of_another_size_is_refused_by_its_setting():
     network = Depth(untrained("Intel/dpt-hybrid-midas"))
-    with pytest.raises(SettingsError, match="views.depth.size = 384"):
+    with pytest.raises(SettingsError, match=r"views.depth.size = 384"):
         network(several(256)[:1])
 
 
@@ -324,7 +341,7 @@ def test_text_longer_than_the_encoder_takes_is_cut(bert_folder):
 
 
 def test_text_refuses_an_unknown_pooling_and_a_folder_without_tokenizer(bert_folder):
-    with pytest.raises(SettingsError, match="views.labels.pooling"):
+    with pytest.raises(SettingsError, match=r"views.labels.pooling"):
         Text(given("my-bert", bert_folder))(["delight"], pooling="max")
     for path in bert_folder.glob("*token*"):
         path.unlink()

@@ -190,8 +190,7 @@ def test_pictures_of_other_sizes_change_nothing(small):
     assert alone.shape != mixed.shape or (alone - mixed).abs().max() > PIXELS
 
 
-def test_no_detection_is_an_empty_answer(small):
-    model, _ = small
+def test_no_detection_is_an_empty_answer():
     ours = FasterRCNN(untrained(SMALL), score=1.0)
     got = ours([astronaut(), bus()])
     assert [len(one) for one in got] == [0, 0]
@@ -200,7 +199,7 @@ def test_no_detection_is_an_empty_answer(small):
 
 
 def test_limits_keep_the_best(small):
-    model, ours = small
+    _, ours = small
     everything = ours([astronaut()])[0]
     limits = FasterRCNN(ours.weights, score=float(everything.scores[20]), most=10)
     assert same(limits([astronaut()])[0], everything[np.arange(10)])
@@ -408,10 +407,9 @@ class Fixed:
     """A detector of objects with one fixed answer."""
 
     name, weights, device, score, most, region_width = "fixed", None, "cpu", 0.05, 100, 2
-    preprocessing = {"code": 1}
 
     def __init__(self, classes):
-        self.classes = classes
+        self.classes, self.preprocessing = classes, {"code": 1}
 
     def __call__(self, pictures):
         boxes = np.arange(12, dtype=np.float32).reshape(3, 4)

@@ -223,7 +223,7 @@ def test_official_person_without_answers_is_kept_and_counted(tmp_path):
                                       picture("c.jpg", [])])  # fmt: skip
     a, b, c = reader.records()
     assert a.persons[0].annotators == 0 and not a.persons[0].labels.any()
-    assert (a.persons[0].status, a.persons[0].reason) == ("ok", "no labels")
+    assert (a.persons[0].status, a.persons[0].reason) == ("unlabelled", "no labels")
     assert a.persons[0].votes is None
     assert b.persons[0].status == "bad_box" and np.isnan(b.persons[0].box).all()
     assert c.persons == []

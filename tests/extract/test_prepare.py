@@ -144,7 +144,7 @@ def test_each_failure_is_a_row_with_a_reason(tiny):
     }
     assert rows == {
         ("ok", ""),
-        ("ok", "no labels"),
+        ("unlabelled", "no labels"),
         ("repeated", "same picture, box and split as row 0"),
         ("bad_box", "the box (30, 1, 9, 9) is empty or inverted"),
         ("bad_box", "the box (70, 1, 99, 9) lies outside the picture"),
@@ -155,7 +155,7 @@ def test_each_failure_is_a_row_with_a_reason(tiny):
     }
     assert set(statuses(index)) <= set(STATUSES)
     assert report.persons == {
-        "train": {"ok": 3, "repeated": 1, "bad_box": 3, "unreadable": 2},
+        "train": {"ok": 2, "unlabelled": 1, "repeated": 1, "bad_box": 3, "unreadable": 2},
         "val": {"ok": 1},
         "test": {"missing": 1},
     }

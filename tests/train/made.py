@@ -81,7 +81,8 @@ def arrays(plant: str = "body", persons: int = 480, seed: int = 0) -> dict[str, 
                 arrays=some,
                 status=np.full(len(some["features"]), STATUS["ok"], np.uint8),
                 key=f"{name}-key",
-                parts={"network": name, "classes": list("abcde")} if name == "objects" else {},
+                parts={"network": name} if name == "objects" else {},
+                facts={"classes": list("abcde")} if name == "objects" else {},
                 weights=[{"network": "made", "trained": name != "depth"}],
             )
             for name, some in views.items()
@@ -149,6 +150,7 @@ def write_cache(root: Path, given: dict[str, Any]) -> None:
                 for array, values in view.arrays.items()
             },
             parts={"view": name, **view.parts},
+            facts=view.facts,
             weights=view.weights,
         )
         count = len(view.status)

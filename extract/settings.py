@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Score = Annotated[float, Field(ge=0, le=1)]
+# Detectors report nothing below 0.05, so a lower threshold would promise what cannot be had.
+Score = Annotated[float, Field(ge=0.05, le=1)]
 Side = Annotated[int, Field(ge=32, le=2048)]
 Source = Literal["folder", "store", "hub", "packages", "untrained"]
 

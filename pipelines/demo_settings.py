@@ -4,6 +4,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+Share = Annotated[float, Field(gt=0, lt=0.5)]
+Rate = Annotated[float, Field(ge=0, lt=0.5)]
+
 
 class Demo(BaseModel):
     """How the made-up scenes are drawn."""
@@ -12,3 +15,7 @@ class Demo(BaseModel):
 
     seed: Annotated[int, Field(ge=0)] = 0
     pictures: Annotated[int, Field(ge=12, le=10_000)] = 160
+    val: Share = 0.15  # parts of the pictures; the rest is for training
+    test: Share = 0.30
+    missed: Rate = 0.10  # an annotator overlooks a label that the rules plant
+    added: Rate = 0.02  # an annotator gives a label that the rules do not plant

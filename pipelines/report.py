@@ -127,7 +127,7 @@ def _content(data: ReportData) -> dict[str, Any]:
         "untrained": _untrained(data.networks),
         "classes": _classes(data.per_class),
         "pr": _pr(data.pr, data.per_class),
-        "training": _training(data.curves),
+        "training": _training(data.curves, provenance.get("best_epoch")),
         "graphs": _graphs(data),
         "persons": _persons(data),
     }
@@ -208,11 +208,12 @@ def _pr(rows: Iterable[Mapping[str, Any]], per_class: Sequence[Mapping[str, Any]
     return {"frame": frame, "curves": curves, "ticks": ticks(0, 1)}
 
 
-def _training(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _training(
+    rows: Sequence[Mapping[str, Any]], kept: int | None
+) -> list[dict[str, Any]]:
     """Two charts, loss and validation mAP, with the epoch whose weights were kept."""
     if not rows:
         return []
-    best = max(rows, key=lambda row: row["val_map"] if math.isfinite(row["val_map"]) else -1)
     charts = []
     for title, wanted in (
         ("Loss", {"train": "train_loss", "val": "val_loss"}),
@@ -233,8 +234,8 @@ def _training(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             {
                 "title": title,
                 "frame": frame,
-                "best": best["epoch"],
-                "best_x": frame.at(best["epoch"], low)[0],
+                "best": kept,
+                "best_x": None if kept is None else frame.at(kept, low)[0],
                 "x_ticks": [(t, frame.at(t, low)[0]) for t in ticks(*frame.x) if t == int(t)],
                 "y_ticks": [(f"{t:g}", frame.at(first, t)[1]) for t in ticks(*frame.y, 4)],
                 "lines": [
@@ -242,8 +243,8 @@ def _training(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                         "name": name,
                         "path": frame.path(points),
                         "end": frame.at(*points[-1]),
-                        "best": next((frame.at(*p) for p in points if p[0] == best["epoch"]), None),
-                        "value": next((p[1] for p in points if p[0] == best["epoch"]), None),
+                        "best": next((frame.at(*p) for p in points if p[0] == kept), None),
+                        "value": next((p[1] for p in points if p[0] == kept), None),
                     }
                     for name, points in series.items()
                     if points

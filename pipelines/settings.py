@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cache.errors import SettingsError
 from cache.settings import Cache
-from extract.settings import Data, Extract, Views, Weights
+from extract.settings import Data, Extract, Score, Views, Weights
 from pipelines.demo_settings import Demo
 from train.settings import Evaluate, Train
 
@@ -30,7 +30,7 @@ class Report(Section):
 
 class Predict(Section):
     detector: str = "yolo26n"
-    score: Annotated[float, Field(ge=0, le=1)] = 0.4
+    score: Score = 0.4
 
 
 class Settings(Section):

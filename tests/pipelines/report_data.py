@@ -41,6 +41,7 @@ def provenance() -> dict:
         "note": "made-up scores",
         "cache_key": "b61f0c2a9d3e",
         "seed": 0,
+        "best_epoch": 20,
         "weights": ["ResNet-50, ImageNet (Keras)", "DPT: untrained"],
         "untrained": ["depth"],
     }

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import zarr
@@ -103,7 +103,7 @@ class View:
                 f"{', '.join(view_names(root)) or 'none'}): run `emocache extract`"
             )
         self.group = zarr.open_group(self.path, mode="r")
-        about = dict(self.group.attrs)["emocache"]
+        about: dict[str, Any] = cast(Any, self.group.attrs["emocache"])
         if about["format"] > FORMAT:
             raise CacheError(
                 f"{self.path} has format {about['format']}, this emocache reads up to {FORMAT}: "
@@ -124,7 +124,7 @@ class View:
                 )
 
     def __len__(self) -> int:
-        return self.group["status"].shape[0]
+        return _array(self.group, "status").shape[0]
 
     @property
     def trained(self) -> bool:
@@ -174,7 +174,7 @@ class View:
                         f"size: delete {self.path}/commits/{shard:06d}.json and run "
                         "`emocache extract` to make the shard again"
                     )
-        return np.asarray(self.group[name][:])
+        return np.asarray(_array(self.group, name)[:])
 
 
 def open_view(root: Path, name: str) -> View:
@@ -184,6 +184,12 @@ def open_view(root: Path, name: str) -> View:
     shards were written under different keys.
     """
     return View(Path(root), name)
+
+
+def _array(group: zarr.Group, name: str) -> zarr.Array:
+    array = group[name]
+    assert isinstance(array, zarr.Array)
+    return array
 
 
 def _read_commits(path: Path) -> dict[int, dict[str, Any]]:
@@ -295,16 +301,17 @@ class ViewWriter:
             block = self._block(name, array, start, stop)
             for row in rows:
                 block[row - start] = self._value(name, array, row, new[row])
-            self.group[name][start:stop] = block
+            _array(self.group, name)[start:stop] = block
         self.done[rows] = True
         reasons = {**old["reasons"], **{str(row): new[row].reason for row in rows}}
+        files: dict[str, dict[str, Any]] = {}
         commit = {
             "shard": shard,
             "key": self.spec.key,
             "done": _ranges(np.flatnonzero(self.done[start:stop]) + start),
             "ids": ids_digest(self.ids, np.flatnonzero(self.done[start:stop]) + start),
             "reasons": {row: why for row, why in reasons.items() if why},
-            "files": {},
+            "files": files,
         }
         for name in (*self.spec.arrays, "status"):
             dimensions = len(self.spec.arrays[name].shape) if name != "status" else 0
@@ -314,13 +321,13 @@ class ViewWriter:
                 sync(path)
                 sync(path.parent)
                 proof = {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
-                commit["files"][file] = proof
+                files[file] = proof
         write_atomic(record, json.dumps(commit, indent=1).encode())
         sync(record.parent)
 
     def _block(self, name: str, array: ArraySpec, start: int, stop: int) -> np.ndarray:
         if self.done[start:stop].any():
-            return np.asarray(self.group[name][start:stop])
+            return np.asarray(_array(self.group, name)[start:stop])
         return np.full((stop - start, *array.shape), array.fill, array.dtype)
 
     def _value(self, name: str, array: ArraySpec, row: int, value: Row) -> Any:

@@ -9,11 +9,23 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter, ImageOps
+from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 from cache.errors import DataError
 
 Box = tuple[int, int, int, int]
+
+
+def installed(package: str, file: str) -> Path:
+    """The path of a file inside an installed package; DataError where it is not there."""
+    spec = find_spec(package)  # found, not imported: some packages take seconds to import
+    for folder in spec.submodule_search_locations or [] if spec else []:
+        if (Path(folder) / file).is_file():
+            return Path(folder) / file
+    raise DataError(
+        f"the demo scenes need {file} of the package {package}, which is not there: install the "
+        "versions named in setup.cfg, or set data.name and data.root to a data set of your own"
+    )
 
 
 @dataclass(frozen=True)
@@ -24,14 +36,7 @@ class Photograph:
 
     def open(self) -> Image.Image:
         """RGB; DataError where the package lacks the file or has another one."""
-        spec = find_spec(self.package)  # found, not imported: some of them take seconds to import
-        folders = spec.submodule_search_locations if spec else None
-        path = Path(next(iter(folders or ["?"]))) / self.file
-        if not path.is_file():
-            raise DataError(
-                f"the demo scenes need {self.file} of the package {self.package}, which is not "
-                "there: install the versions named in setup.cfg, or set data.name and data.root"
-            )
+        path = installed(self.package, self.file)
         with Image.open(path) as picture:
             if picture.size != self.size:
                 raise DataError(
@@ -46,9 +51,8 @@ CAMERA = Photograph("skimage", "data/camera.png", (512, 512))
 CAT = Photograph("skimage", "data/chelsea.png", (451, 300))
 COFFEE = Photograph("skimage", "data/coffee.png", (600, 400))
 MOTORCYCLE = Photograph("skimage", "data/motorcycle_left.png", (741, 500))
-ROCKET = Photograph("skimage", "data/rocket.jpg", (640, 427))
 STARS = Photograph("skimage", "data/hubble_deep_field.jpg", (1000, 872))
-MOON = Photograph("skimage", "data/moon.png", (512, 512))
+PAGE = Photograph("skimage", "data/page.png", (384, 191))
 BRICK = Photograph("skimage", "data/brick.png", (512, 512))
 GRASS = Photograph("skimage", "data/grass.png", (512, 512))
 GRAVEL = Photograph("skimage", "data/gravel.png", (512, 512))
@@ -254,7 +258,7 @@ def clock(side: int = 400) -> Image.Image:
         return middle + length * side * np.cos(angle), middle + length * side * np.sin(angle)
 
     for hour in range(1, 13):
-        draw.text(tip(hour, 0.36), str(hour), (20, 20, 20, 255), _font(side // 9), anchor="mm")
+        draw.text(tip(hour, 0.36), str(hour), (20, 20, 20, 255), font(side // 9), anchor="mm")
     draw.line((middle, middle, *tip(10, 0.20)), fill=(10, 10, 10, 255), width=14)
     draw.line((middle, middle, *tip(1.8, 0.30)), fill=(10, 10, 10, 255), width=8)
     draw.ellipse((middle - 10, middle - 10, middle + 10, middle + 10), fill=(160, 20, 20, 255))
@@ -269,7 +273,7 @@ def stop_sign(side: int = 400) -> Image.Image:
     for radius, colour in ((0.53, (245, 245, 245, 255)), (0.49, (190, 20, 30, 255))):
         x, y = middle + radius * side * np.cos(corners), middle + radius * side * np.sin(corners)
         draw.polygon(list(zip(x, y, strict=True)), fill=colour)
-    draw.text((middle, middle), "STOP", (250, 250, 250, 255), _font(int(side * 0.27)), anchor="mm")
+    draw.text((middle, middle), "STOP", (250, 250, 250, 255), font(int(side * 0.27)), anchor="mm")
     return picture
 
 
@@ -306,12 +310,12 @@ def thing(name: str) -> Image.Image:
 
 
 def covers() -> tuple[Image.Image, ...]:
-    """The flower and the moon, each about as wide as high."""
-    disc = MOON.open().convert("L").point(lambda v: min(255, v * 3 // 2)).convert("RGBA")
-    mask = Image.new("L", disc.size)
-    ImageDraw.Draw(mask).ellipse((2, 2, disc.width - 2, disc.height - 2), fill=255)
-    disc.putalpha(mask)
-    return cut(FLOWER.open(), outline("flower"))[0], disc
+    """A flower and a scrap of print, each about as wide as high.
+
+    Chosen by trial: the face detector took a moon, a present and a field of stars for a face.
+    """
+    scrap = framed(PAGE.open().crop((0, 0, 190, 190)), 0.02)
+    return cut(FLOWER.open(), outline("flower"))[0], scrap
 
 
 def framed(print_: Image.Image, share: float = 0.03) -> Image.Image:
@@ -324,10 +328,7 @@ def _sheet(width: int, height: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
     return picture, ImageDraw.Draw(picture)
 
 
-def _font(size: int):
+def font(size: int, bold: bool = True) -> ImageFont.FreeTypeFont:
     """A font that comes with matplotlib, so that it looks the same everywhere."""
-    from PIL import ImageFont
-
-    spec = find_spec("matplotlib")
-    folder = Path(next(iter(spec.submodule_search_locations))) / "mpl-data" / "fonts" / "ttf"
-    return ImageFont.truetype(str(folder / "DejaVuSans-Bold.ttf"), size)
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(str(installed("matplotlib", f"mpl-data/fonts/ttf/{name}")), size)

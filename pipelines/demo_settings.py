@@ -15,7 +15,7 @@ class Demo(BaseModel):
 
     seed: Annotated[int, Field(ge=0)] = 0
     pictures: Annotated[int, Field(ge=12, le=10_000)] = 160
-    val: Share = 0.15  # parts of the pictures; the rest is for training
-    test: Share = 0.30
+    val: Share = 0.18  # parts of the pictures; the rest is for training
+    test: Share = 0.27
     missed: Rate = 0.10  # an annotator overlooks a label that the rules plant
     added: Rate = 0.02  # an annotator gives a label that the rules do not plant

@@ -3,13 +3,14 @@
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter
 
 from pipelines import cutouts
 from pipelines.cutouts import Photograph
 
 Random = np.random.Generator
 Size = tuple[int, int]  # width, height
+CONFETTI = ((250, 210, 60), (240, 80, 120), (90, 200, 250), (150, 230, 110), (245, 245, 245))
 
 
 class Grounds:
@@ -71,8 +72,17 @@ def meadow(grounds: Grounds, size: Size, random: Random) -> Image.Image:
 
 
 def crowd(grounds: Grounds, size: Size, random: Random) -> Image.Image:
-    """The out-of-focus stand of a stadium."""
-    return grounds.crop(cutouts.TOUCHLINE, size, random, (0, 0, 860, 196))
+    """The out-of-focus stand of a stadium, under confetti."""
+    part = grounds.crop(cutouts.TOUCHLINE, size, random, (0, 0, 860, 196))
+    picture = _picture(np.asarray(part, np.float32) * 1.6 + 12)
+    draw = ImageDraw.Draw(picture)
+    for _ in range(150):
+        x, y = random.uniform(0, size[0]), random.uniform(0, size[1])
+        turn, long = random.uniform(0, np.pi), random.uniform(2, 6)
+        end = (x + long * np.cos(turn), y + long * np.sin(turn))
+        colour = CONFETTI[random.integers(len(CONFETTI))]
+        draw.line((x, y, *end), fill=colour, width=int(random.integers(2, 5)))
+    return picture
 
 
 def sunset(grounds: Grounds, size: Size, random: Random) -> Image.Image:
@@ -82,7 +92,7 @@ def sunset(grounds: Grounds, size: Size, random: Random) -> Image.Image:
     picture.paste(gradient((width, half), (92, 40, 128), (255, 170, 70)), (0, 0))
     y, x = np.mgrid[0:height, 0:width]
     centre = random.uniform(0.2, 0.8) * width
-    sun = np.exp(-(((x - centre) ** 2 + (y - 0.58 * height) ** 2) / (0.11 * width) ** 2) ** 2)
+    sun = np.exp(-((((x - centre) ** 2 + (y - 0.58 * height) ** 2) / (0.11 * width) ** 2) ** 2))
     ripples = 14 * np.sin(y / 3.0 + 0.02 * x) * (y > half)
     return _picture(
         np.asarray(picture, np.float32) + sun[..., None] * (70, 90, 60) + ripples[..., None]
@@ -99,7 +109,6 @@ def wall(grounds: Grounds, size: Size, random: Random) -> Image.Image:
 
 
 def fog(grounds: Grounds, size: Size, random: Random) -> Image.Image:
-    width, height = size
     noise = random.normal(0, 1, (7, 10))
     cloud = np.asarray(Image.fromarray(noise.astype(np.float32)).resize(size, 3))[..., None]
     return _picture(
@@ -133,7 +142,7 @@ GROUNDS: dict[str, tuple[str, Callable[[Grounds, Size, Random], Image.Image]]] =
 
 def light(picture: Image.Image, dim: bool, random: Random) -> Image.Image:
     """The whole scene in warm daylight, or in the blue of late evening."""
-    gain = random.uniform(0.38, 0.48) if dim else random.uniform(1.0, 1.1)
+    gain = random.uniform(0.46, 0.56) if dim else random.uniform(1.0, 1.1)
     colour = (0.82, 0.92, 1.2) if dim else (1.04, 1.0, 0.95)
     return _picture(np.asarray(picture, np.float32) * gain * np.array(colour, np.float32))
 

@@ -84,7 +84,8 @@ def _person(
     from PIL import Image
 
     row = int(seen.person_rows[number])
-    path = settings.data.root.expanduser() / index.pictures["path"][int(seen.picture_rows[number])].as_py()
+    name = index.pictures["path"][int(seen.picture_rows[number])].as_py()
+    path = settings.data.root.expanduser() / name
     try:
         picture = Image.fromarray(images.read(path).pixels)
     except images.PictureError as error:

@@ -64,7 +64,8 @@ def load(path: Path = Path("params.yaml"), overrides: Sequence[str] = ()) -> Set
     except yaml.YAMLError as error:
         raise SettingsError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
-        raise SettingsError(f"{path} must hold sections such as `train:`, not a {type(tree).__name__}")
+        kind = type(tree).__name__
+        raise SettingsError(f"{path} must hold sections such as `train:`, not a {kind}")
     for override in overrides:
         _override(tree, override)
     try:

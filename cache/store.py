@@ -159,7 +159,9 @@ class View:
     def read(self, name: str = "features") -> np.ndarray:
         """The whole array `name`, (N, ...), in the dtype of the store."""
         if name not in self.arrays:
-            raise CacheError(f"view {self.name!r} has no array {name!r}: it has {list(self.arrays)}")
+            raise CacheError(
+                f"view {self.name!r} has no array {name!r}: it has {list(self.arrays)}"
+            )
         return self._checked(name)
 
     def _checked(self, name: str) -> np.ndarray:

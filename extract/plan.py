@@ -10,7 +10,7 @@ import numpy as np
 from cache.errors import CacheError
 from cache.index import Index
 from cache.keys import differences, key_of
-from cache.store import open_view, path_of
+from cache.store import ids_digest, open_view, path_of
 from extract.views import Networks, View
 
 
@@ -89,6 +89,13 @@ def _missing(
             f"{stored.path} has {len(stored)} rows but the index {len(ids)}: it belongs to another "
             "index; set cache.root to a new folder"
         )
+    for commit in stored.commits.values():
+        rows = [row for start, stop in commit["done"] for row in range(start, stop)]
+        if commit["ids"] != ids_digest(ids, rows):
+            raise CacheError(
+                f"{stored.path} holds other {view.rows} than the index in its rows {rows[0]} to "
+                f"{rows[-1]}: it belongs to another index; set cache.root to a new folder"
+            )
     done = np.zeros(len(ids), bool)
     done[: len(stored)] = stored.done
     rows = wanted[~done[wanted]]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cache.files import sha256_file
 from cache.index import Index
 from cache.settings import Cache
 from cache.store import Row, ViewWriter, write_manifest
@@ -91,7 +92,9 @@ def give_definitions(views: Mapping[str, View], root: Path) -> None:
         views["labels"].definitions = json.loads(path.read_text())
 
 
-def _leave_out(tasks: list[Task], pictures: list["Picture"], index: Index, outcome: Outcome) -> None:
+def _leave_out(
+    tasks: list[Task], pictures: list["Picture"], index: Index, outcome: Outcome
+) -> None:
     """Skip pictures that are gone or changed since `prepare`: a disk that is not mounted must not
     fill the cache with failures."""
     for number in reversed(range(len(tasks))):
@@ -121,13 +124,15 @@ def _decoded(
     paths, ids = (index.pictures[name].to_pylist() for name in ("path", "id"))
 
     def read(task: Task) -> Picture:
+        path, known = root / paths[task.picture], ids[task.picture]
+        changed = images.PictureError("the file has changed since `emocache prepare`", "missing")
         try:
-            picture = images.read(root / paths[task.picture])
+            picture = images.read(path)
         except images.PictureError as error:
-            return error
-        if picture.id != ids[task.picture]:
-            return images.PictureError("the file has changed since `emocache prepare`", "missing")
-        return picture
+            # Only the bytes that the index knows are a failure that lasts.
+            lasts = error.status == "missing" or _bytes_of(path) == known
+            return error if lasts else changed
+        return picture if picture.id == known else changed
 
     blocks = [
         plan.tasks[start : start + settings.block]
@@ -140,6 +145,14 @@ def _decoded(
             following = blocks[number + 1] if number + 1 < len(blocks) else []
             ahead = [pool.submit(read, task) for task in following]
             yield block, [future.result() for future in reading]
+
+
+def _bytes_of(path: Path) -> str:
+    """SHA-256 of a file, or "" where it cannot be read."""
+    try:
+        return sha256_file(path) if path.is_file() else ""
+    except OSError:
+        return ""
 
 
 def _compute(

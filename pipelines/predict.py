@@ -13,7 +13,7 @@ from cache.keys import differences, key_of
 from cache.store import STATUS, ArraySpec, Row
 from extract import images
 from extract.views import Networks, Subject, View, make_views
-from pipelines.overlay import draw
+from pipelines.overlay import PersonMark, draw
 from pipelines.report_data import mark_of
 from pipelines.settings import Settings
 from pipelines.stages import device_of, in_words
@@ -22,6 +22,7 @@ from train.data import Features, ViewData, from_arrays
 from train.run import explain_features
 
 Box = tuple[float, float, float, float]
+SAME = 0.7  # IoU above which two boxes show the same thing
 
 
 @dataclass
@@ -54,14 +55,22 @@ class Predictor:
         return cls(settings, networks, views, model, info)
 
     def people(self, picture: images.Picture) -> list[Box]:
-        """Boxes of the people found, by falling score."""
+        """Boxes of the people found, clipped to the picture, by falling score.
+
+        Detectors without non-maximum suppression may report one person twice; of boxes that
+        overlap by more than `SAME` (IoU), the better stays.
+        """
         import torch
+        from torchvision.ops import nms
 
         detector = self.networks.detector(self.settings.predict.detector, "people")
         pixels = torch.from_numpy(np.ascontiguousarray(picture.pixels.transpose(2, 0, 1)))
         (found,) = detector([pixels])
-        keep = np.asarray(found.scores) >= self.settings.predict.score
-        return [tuple(box) for box in np.asarray(found.boxes)[keep].tolist()]
+        sure = found[np.asarray(found.scores) >= self.settings.predict.score]
+        once = nms(torch.from_numpy(sure.boxes), torch.from_numpy(sure.scores), SAME)
+        boxes = sure.boxes[once.numpy()].tolist()
+        inside = [images.clip(box, picture.width, picture.height) for box in boxes]
+        return [box for box in inside if box is not None]
 
     def features(self, picture: images.Picture, boxes: Sequence[Box]) -> Features:
         """The head's views of these people, rounded as the cache rounds them."""
@@ -111,29 +120,54 @@ def predict(
     out: Path | None = None,
     top: int = 5,
 ) -> dict[str, Any]:
-    """Predict each picture; with `out`, write `<name>.overlay.jpg` for each into that folder.
+    """Predict each picture; with `out`, write `<name>.overlay.jpg` for each into that folder
+    (`<name>.2.overlay.jpg` for the second picture of one name).
 
     boxes: people as x1 y1 x2 y2 in pixels, for a single picture, instead of the detector's.
-    A picture that cannot be read is a result with a reason, the others go on.
+    A picture that cannot be read is a result with a reason, the others go on. Labels that no
+    training person had get no score, and are named in `not_learned`.
     """
     if boxes and len(pictures) != 1:
         raise SettingsError("--box gives people of one picture: name just one picture")
     predictor = Predictor.load(settings, head)
     info = predictor.info
-    found = [_one(predictor, path, boxes, out, top) for path in pictures]
+    overlays = _overlays(pictures, out) if out is not None else [None] * len(pictures)
+    found = [
+        _one(predictor, path, boxes, overlay, top)
+        for path, overlay in zip(pictures, overlays, strict=True)
+    ]
     weights = [one for view in info["views"].values() for one in view["weights"]]
+    if not boxes:
+        weights.append(predictor.networks.weights(settings.predict.detector).facts())
     return {
         "pictures": found,
         "head": info["head"],
         "dataset": info["dataset"],
         "note": info["note"],
+        "not_learned": [label for label, count in info["positives"].items() if not count],
         "weights": sorted({in_words(one) for one in weights}),
         "untrained": sorted({one["network"] for one in weights if not one["trained"]}),
     }
 
 
+def _overlays(pictures: Sequence[Path], folder: Path) -> list[Path]:
+    """Where each picture's overlay goes; pictures of equal names get a number."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise SettingsError(f"--out {folder} is a file: name a folder") from None
+    paths: list[Path] = []
+    for picture in pictures:
+        path, number = folder / f"{picture.stem}.overlay.jpg", 1
+        while path in paths:
+            number += 1
+            path = folder / f"{picture.stem}.{number}.overlay.jpg"
+        paths.append(path)
+    return paths
+
+
 def _one(
-    predictor: Predictor, path: Path, boxes: Sequence[Box], out: Path | None, top: int
+    predictor: Predictor, path: Path, boxes: Sequence[Box], overlay: Path | None, top: int
 ) -> dict[str, Any]:
     try:
         picture = images.read(path)
@@ -152,10 +186,15 @@ def _one(
         return {"picture": str(path), "status": "no_person", "reason": reason, "people": []}
     features = predictor.features(picture, people)
     seen = explain_features(predictor.model, features, features.rows())
+    learned = predictor.info["positives"]
     marks, described = [], []
     for number in range(len(people)):
         ranked = np.argsort(-seen.y_score[number])
-        emotions = [(seen.labels[i], float(seen.y_score[number, i])) for i in ranked]
+        emotions = [
+            (seen.labels[i], float(seen.y_score[number, i]))
+            for i in ranked
+            if learned[seen.labels[i]]
+        ]
         mark = replace(
             mark_of(number, seen), name=f"person {number + 1}", emotions=tuple(emotions[:top])
         )
@@ -165,17 +204,44 @@ def _one(
                 "box": [round(side, 1) for side in mark.box],
                 "head": [round(side, 1) for side in mark.face] if mark.face else None,
                 "objects": [
-                    {"name": o.name, "score": round(o.score, 3), "weight": o.weight,
-                     "box": [round(side, 1) for side in o.box]}
+                    {
+                        "name": o.name,
+                        "score": round(o.score, 3),
+                        "weight": o.weight,
+                        "box": [round(side, 1) for side in o.box],
+                    }
                     for o in mark.objects
                 ],
                 "emotions": {name: round(score, 4) for name, score in emotions},
             }
         )
     result = {"picture": str(path), "status": "ok", "reason": "", "people": described}
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        overlay = out / f"{path.stem}.overlay.jpg"
-        draw(Image.fromarray(picture.pixels), marks).save(overlay, quality=90)
+    if overlay is not None:
+        shown = marks if len(marks) == 1 else _shared(marks)
+        draw(Image.fromarray(picture.pixels), shown).save(overlay, quality=90)
         result["overlay"] = str(overlay)
     return result
+
+
+def _shared(marks: Sequence[PersonMark]) -> list[PersonMark]:
+    """For a picture of several people: each object once, with the first who has it, no weights
+    (they differ from person to person), and no one's companion as an object."""
+    drawn = [mark.box for mark in marks]
+    people = []
+    for mark in marks:
+        own = []
+        for thing in mark.objects:
+            if all(_overlap(thing.box, box) <= SAME for box in drawn):
+                drawn.append(thing.box)
+                own.append(replace(thing, weight=None))
+        people.append(replace(mark, objects=own))
+    return people
+
+
+def _overlap(a: Box, b: Box) -> float:
+    """Intersection over union of two boxes."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    shared = max(width, 0) * max(height, 0)
+    both = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
+    return shared / (both - shared) if shared else 0.0

@@ -208,9 +208,7 @@ def _pr(rows: Iterable[Mapping[str, Any]], per_class: Sequence[Mapping[str, Any]
     return {"frame": frame, "curves": curves, "ticks": ticks(0, 1)}
 
 
-def _training(
-    rows: Sequence[Mapping[str, Any]], kept: int | None
-) -> list[dict[str, Any]]:
+def _training(rows: Sequence[Mapping[str, Any]], kept: int | None) -> list[dict[str, Any]]:
     """Two charts, loss and validation mAP, with the epoch whose weights were kept."""
     if not rows:
         return []

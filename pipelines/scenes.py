@@ -29,6 +29,11 @@ the rates of `demo.missed` and `demo.added`. As in EMOTIC, val and test combine 
 
 Near is a distance of centres below `NEAR` picture diagonals; the same things also stand far off,
 beyond `FAR`, where they plant nothing, so distance matters. The weights are in `RULES`.
+
+What real networks see of it (seed 0, 160 pictures, 239 persons, each thing counted once a person,
+with that person masked out): BlazeFace at 0.5 finds 139 of 139 shown faces and takes 2 of 100
+covers for one; YOLO26n at 0.3 finds 95 % of the things (cat 88, cup 86, bus 97, motorcycle 98,
+clock and stop sign 100) and, at 0.4 and IoU 0.5, 88 % of the people.
 """
 
 import io
@@ -137,35 +142,50 @@ def make_scenes(root: Path, settings: Demo) -> Counter:
 
     Returns what was planted, by name. Raises DataError when `root` holds another data set.
     """
+    _clear(root)
+    studio, lot = Studio(), draw_lot(settings)
+    scenes = [
+        plan_scene(studio, lot, settings, number, split)
+        for number, split in enumerate(splits(settings))
+    ]
+    # Written first: it marks the folder as made here, should the rest be cut short.
+    story: dict[str, Any] = {"note": NOTE, "settings": settings.model_dump(), "lot A": sorted(lot)}
+    story |= {"rules": rules(), "scenes": [facts(scene) for scene in scenes]}
+    (root / "planted.json").write_text(json.dumps(story, indent=1), encoding="utf-8")
+    for scene in scenes:
+        path = root / FOLDER / scene.filename
+        studio.draw(scene, settings).save(path, quality=92, subsampling=0)
+    tables = {
+        split: [annotation(scene, settings) for scene in scenes if scene.split == split]
+        for split in ANNOTATORS
+    }
+    write_mat(root / "Annotations" / "Annotations.mat", tables)
+    return _count(scenes)
+
+
+def _clear(root: Path) -> None:
+    """An empty data set's folders; what an earlier run made is removed, anything else is not."""
     if root.exists() and any(root.iterdir()):
         if not (root / "planted.json").is_file():
             raise DataError(
                 f"{root} holds something else than demo scenes and is left as it is: choose "
                 "another folder"
             )
-        shutil.rmtree(root)
+        shutil.rmtree(root / FOLDER, ignore_errors=True)
+        (root / "Annotations" / "Annotations.mat").unlink(missing_ok=True)
     (root / FOLDER).mkdir(parents=True)
-    (root / "Annotations").mkdir()
-    studio = Studio()
-    lot = draw_lot(settings)
+    (root / "Annotations").mkdir(exist_ok=True)
+
+
+def _count(scenes: list[Scene]) -> Counter:
     counts: Counter = Counter()
-    images: dict[str, list[dict[str, Any]]] = {split: [] for split in ANNOTATORS}
-    planted = []
-    for number, split in enumerate(splits(settings)):
-        scene = plan_scene(studio, lot, settings, number, split)
-        path = root / FOLDER / scene.filename
-        studio.draw(scene, settings).save(path, quality=92, subsampling=0)
-        images[split].append(annotation(scene, settings))
-        planted.append(facts(scene))
-        counts[f"{split} pictures"] += 1
-        counts[f"{split} persons"] += len(scene.persons)
-        counts["faces shown"] += sum(person.shown for person in scene.persons)
-        counts["faces hidden"] += sum(not person.shown for person in scene.persons)
-        counts["things"] += len(scene.things)
-    write_mat(root / "Annotations" / "Annotations.mat", images)
-    story = {"note": NOTE, "settings": settings.model_dump(), "lot A": sorted(lot)}
-    story |= {"rules": rules(), "scenes": planted}
-    (root / "planted.json").write_text(json.dumps(story, indent=1), encoding="utf-8")
+    for split in ANNOTATORS:
+        chosen = [scene for scene in scenes if scene.split == split]
+        counts[f"{split} pictures"] = len(chosen)
+        counts[f"{split} persons"] = sum(len(scene.persons) for scene in chosen)
+    shown = [person.shown for scene in scenes for person in scene.persons]
+    counts["faces shown"], counts["faces hidden"] = sum(shown), len(shown) - sum(shown)
+    counts["things"] = sum(len(scene.things) for scene in scenes)
     return counts
 
 

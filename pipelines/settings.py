@@ -1,6 +1,7 @@
 """`params.yaml` as one checked model: every setting, refused by its path when unknown or wrong."""
 
 import difflib
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from cache.errors import SettingsError
 from cache.settings import Cache
@@ -16,7 +17,14 @@ from extract.settings import Data, Extract, Score, Views, Weights
 from pipelines.demo_settings import Demo
 from train.settings import Evaluate, Train
 
-Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+
+def _device(name: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
+        raise ValueError("should be auto, cpu, mps, cuda or cuda:N")
+    return name
+
+
+Device = Annotated[str, AfterValidator(_device)]
 
 
 class Section(BaseModel):
@@ -54,13 +62,14 @@ def load(path: Path = Path("params.yaml"), overrides: Sequence[str] = ()) -> Set
 
     Raises SettingsError naming the key's full path and, for an unknown key, the nearest known.
     """
-    if not path.exists():
+    if not path.is_file():
         raise SettingsError(
             f"no {path} here: work in the project's folder, or copy a profile from "
             "pipelines/profiles/ to params.yaml"
         )
     try:
-        tree = yaml.safe_load(path.read_text()) or {}
+        with path.open("rb") as file:
+            tree = yaml.load(file, _Loader) or {}
     except yaml.YAMLError as error:
         raise SettingsError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
@@ -74,34 +83,64 @@ def load(path: Path = Path("params.yaml"), overrides: Sequence[str] = ()) -> Set
         raise SettingsError("; ".join(_sentence(part) for part in error.errors())) from None
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is given twice, of which YAML would quietly take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = []
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key.value} is given twice", key.start_mark
+                )
+            seen.append(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def _override(tree: dict[str, Any], text: str) -> None:
     path, equals, value = text.partition("=")
-    if not equals or not path:
-        raise SettingsError(f"--set {text!r}: write it as --set section.key=value")
     *sections, key = path.strip().split(".")
+    if not equals or not all((*sections, key)):
+        raise SettingsError(f"--set {text!r}: write it as --set section.key=value")
     for section in sections:
-        tree = tree.setdefault(section, {})
+        if tree.get(section) is None:
+            tree[section] = {}
+        tree = tree[section]
         if not isinstance(tree, dict):
             raise SettingsError(f"--set {text!r}: {section} is a value, not a section")
     try:
-        tree[key] = yaml.safe_load(value)
+        tree[key] = yaml.load(value, _Loader)
     except yaml.YAMLError:
         raise SettingsError(f"--set {text!r}: the value is not valid YAML") from None
 
 
 def _sentence(error: Mapping[str, Any]) -> str:
+    """One error of pydantic in the words of `params.yaml`."""
     path = ".".join(str(part) for part in error["loc"])
-    if error["type"] != "extra_forbidden":
-        return f"{path}: {error['msg']} (got {error['input']!r})"
-    known = list(paths())
-    # Nearest by the whole path, or else by the key's own name wherever it stands.
-    near = difflib.get_close_matches(path, known, 1) or [
-        candidate
-        for candidate in known
-        if difflib.get_close_matches(str(error["loc"][-1]), [candidate.rsplit(".", 1)[-1]], 1, 0.8)
-    ]
-    hint = f"; did you mean {near[0]}?" if near else ""
-    return f"{path}: unknown setting{hint}"
+    given = error["input"]
+    if error["type"] == "extra_forbidden":
+        hint = _nearest(path)
+        return f"{path}: unknown setting{f'; did you mean {hint}?' if hint else ''}"
+    if error["type"] == "model_type":
+        return f"{path}: is a section, and needs its settings below it (got {given!r})"
+    if error["type"] == "path_type":
+        return f"{path}: should be a path (got {given!r})"
+    said = error["msg"].removeprefix("Value error, ").replace("Input should", "should")
+    return f"{path}: {said.replace(' after validation', '')} (got {given!r})"
+
+
+def _nearest(path: str) -> str | None:
+    """The setting that was meant: a neighbour of like spelling, else one of that name elsewhere."""
+    section, _, key = path.rpartition(".")
+    names: dict[str, list[str]] = {}
+    for known in paths():
+        names.setdefault(known.rpartition(".")[2], []).append(known)
+    here = [name for name in names if f"{section}.{name}".lstrip(".") in names[name]]
+    if near := difflib.get_close_matches(key, here, 1, 0.6):
+        return f"{section}.{near[0]}".lstrip(".")
+    if near := difflib.get_close_matches(key, names, 1, 0.8):
+        return difflib.get_close_matches(path, names[near[0]], 1, 0)[0]
+    return None
 
 
 def paths(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[str]:

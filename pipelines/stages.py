@@ -181,4 +181,3 @@ def read_metrics() -> dict[str, Any]:
 def _counted(settings: Settings) -> np.ndarray:
     index = Index.read(settings.cache.root)
     return index.splits[index.person_status == "ok"]
-

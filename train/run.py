@@ -51,6 +51,7 @@ def train_head(
         "selected_by": fitted.selected_by,
         "val_map": _number(kept["val_map"]),
         "val_loss": _number(kept["val_loss"]),
+        "positives": _positives(features),
     }
     save_head(out / "head", fitted.model, settings, features, versions, about)
     result = {
@@ -231,6 +232,12 @@ def _open(
     features = load(cache_root, tuple(info["views"]), device)
     check_keys(info, features)
     return model, info, features
+
+
+def _positives(features: Features) -> dict[str, int]:
+    """How many training persons had each label; a head knows nothing of one that none had."""
+    counts = (features.truth(features.rows("train")) > 0.5).sum(0).tolist()
+    return dict(zip(features.labels, counts, strict=True))
 
 
 def _versions() -> dict[str, str]:

@@ -161,16 +161,19 @@ def ultralytics_tasks() -> Any:
 
 @contextmanager
 def contained(folder: str) -> Iterator[None]:
-    """Offline, with its settings file in `folder`; afterwards environment, warnings, printing and
-    OpenCV's threads are as before."""
+    """Offline, with its settings file in `folder`; afterwards environment, warnings, printing,
+    OpenCV's threads, and the functions it replaces in Pillow and torch are as before."""
     import numpy as np
     import torch
+    from PIL import Image
 
     environment = dict(os.environ)
     import cv2  # it, too, writes into the environment
 
     numpy_print, threads = np.get_printoptions(), cv2.getNumThreads()
     torch_print = vars(torch._tensor_str.PRINT_OPTS).copy()
+    # Its Image.open would try to install a package for every file that is no picture.
+    image_open, torch_save = Image.open, torch.save
     os.environ.update(
         YOLO_OFFLINE="true", YOLO_AUTOINSTALL="false", YOLO_VERBOSE="false", YOLO_CONFIG_DIR=folder
     )
@@ -181,6 +184,7 @@ def contained(folder: str) -> Iterator[None]:
         for name in set(os.environ) - set(environment):
             del os.environ[name]
         os.environ.update(environment)
+        Image.open, torch.save = image_open, torch_save
         np.set_printoptions(**numpy_print)
         cv2.setNumThreads(threads)
         vars(torch._tensor_str.PRINT_OPTS).update(torch_print)

@@ -13,15 +13,38 @@ from cache.index import PERSONS, PICTURES, Index, person_id
 
 def index(persons=3, labels=("joy", "fear")):
     pictures = [
-        dict(id=f"p{i}", path=f"{i}.jpg", width=10, height=20, split="train", source="made",
-             status="ok", reason="")
+        dict(
+            id=f"p{i}",
+            path=f"{i}.jpg",
+            width=10,
+            height=20,
+            split="train",
+            source="made",
+            status="ok",
+            reason="",
+        )
         for i in range(2)
     ]
     people = [
-        dict(id=person_id("p0", (0, 0, i + 1, 5)), picture=i % 2, x1=0, y1=0, x2=i + 1, y2=5,
-             split="train", labels=[float(i == 1), 1.0], annotators=1, votes=None,
-             valence=5, arousal=float("nan"), dominance=1, gender="", age="", status="ok",
-             reason="")
+        dict(
+            id=person_id("p0", (0, 0, i + 1, 5)),
+            picture=i % 2,
+            x1=0,
+            y1=0,
+            x2=i + 1,
+            y2=5,
+            split="train",
+            labels=[float(i == 1), 1.0],
+            annotators=1,
+            votes=None,
+            valence=5,
+            arousal=float("nan"),
+            dominance=1,
+            gender="",
+            age="",
+            status="ok",
+            reason="",
+        )
         for i in range(persons)
     ]
     tables = pa.Table.from_pylist(pictures, PICTURES), pa.Table.from_pylist(people, PERSONS)
@@ -58,7 +81,10 @@ def test_digest_notices_a_changed_label():
     people = other.persons.to_pylist()
     people[0]["labels"] = [1.0, 1.0]
     changed = Index(
-        other.dataset, other.note, other.labels, other.pictures,
+        other.dataset,
+        other.note,
+        other.labels,
+        other.pictures,
         pa.Table.from_pylist(people, PERSONS),
     )
     assert one.digest() != changed.digest()

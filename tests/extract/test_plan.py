@@ -1,0 +1,278 @@
+"""The plan on caches whose views carry real keys over weights that the tests make."""
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from cache.errors import CacheError
+from cache.store import ArraySpec, Row, ViewSpec, ViewWriter
+from extract import settings as config
+from extract.plan import make_plan, row_ids
+from extract.views import Networks, make_views
+from tests.made_views import draw, index_of, many
+
+SETTINGS = config.Views(
+    body=config.Body(network="resnet18"),
+    head=config.Head(network="resnet34"),
+    objects=config.Objects(network="resnet101", detector="yolo26n"),
+    depth=config.Depth(network="Intel/dpt-swinv2-tiny-256"),
+    scene=config.Scene(network="resnet152"),
+    labels=config.Labels(network="bert-base-uncased"),
+)
+NETWORKS = (
+    "resnet18",
+    "resnet34",
+    "resnet101",
+    "resnet152",
+    "blazeface",
+    "yolo26n",
+    "Intel--dpt-swinv2-tiny-256",
+    "bert-base-uncased",
+)
+PERSONS, PICTURES = ("body", "head", "objects"), ("depth", "scene")
+
+
+class Place:
+    """A data folder, weights and a cache below one folder."""
+
+    def __init__(self, root: Path):
+        self.root, self.cache, self.weights = root, root / "cache", root / "weights"
+        self.weights.mkdir()
+        for network in NETWORKS:
+            self.change(network, 1)
+        self.people = many(root, 6)  # 6 persons in 4 of 6 pictures
+        self.index = index_of(root, self.people)
+
+    def change(self, network: str, number: int) -> None:
+        values = {"weight": np.full(3, number, np.float32)}
+        save_file(values, self.weights / f"{network}.safetensors")
+
+    def views(self, settings: config.Views = SETTINGS, dtype: str = "float16") -> dict:
+        return make_views(settings, dtype, 32)
+
+    def networks(self) -> Networks:
+        found = config.Weights(source=["folder"], folder=self.weights, store=self.root / "store")
+        return Networks(found)
+
+    def plan(self, index=None, views=None):
+        views = views or self.views()
+        return make_plan(self.cache, index or self.index, views, self.networks())
+
+    def fill(self, plan=None, index=None, shard_rows: int = 8) -> None:
+        """Write every row that a plan names, as extraction would but without networks."""
+        plan, index, views = plan or self.plan(), index or self.index, self.views()
+        for name, rows in plan.rows.items():
+            view = views[name]
+            parts = view.parts(self.networks())
+            spec = ViewSpec(name, view.rows, {"features": ArraySpec((2,))}, parts)
+            writer = ViewWriter(self.cache, spec, row_ids(index, view), shard_rows)
+            writer.expect(rows.tolist())
+            for row in rows.tolist():
+                writer.put(row, Row("ok", {"features": np.full(2, row)}))
+            writer.close()
+
+    def rows(self, plan) -> dict[str, list[int]]:
+        return {name: rows.tolist() for name, rows in plan.rows.items() if len(rows)}
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Place(tmp_path)
+
+
+@pytest.fixture
+def filled(place):
+    place.fill()
+    return place
+
+
+def test_an_empty_cache_wants_everything(place):
+    plan = place.plan()
+    expected = dict.fromkeys(PERSONS, [0, 1, 2, 3, 4, 5])
+    # pictures 2 and 5 show nobody
+    expected |= dict.fromkeys(PICTURES, [0, 1, 3, 4]) | {"labels": [0, 1]}
+    assert place.rows(plan) == expected
+    assert set(plan.reasons.values()) == {"not extracted yet"}
+    assert not plan.empty and plan.stale("body") == 6
+
+
+def test_each_picture_is_one_task_that_serves_all_its_rows(place):
+    plan = place.plan()
+    assert [task.picture for task in plan.tasks] == [0, 1, 3, 4]
+    served = {name: [] for name in (*PERSONS, *PICTURES)}
+    for task in plan.tasks:
+        for name, rows in task.rows.items():
+            served[name] += rows
+            for row, person in rows:
+                if name in PERSONS:
+                    assert row == person and place.index.picture_rows[person] == task.picture
+                else:
+                    assert row == task.picture and person is None
+    assert place.rows(plan) == {name: [row for row, _ in rows] for name, rows in served.items()} | {
+        "labels": [0, 1]
+    }
+
+
+def test_nothing_to_do_on_an_unchanged_cache(filled):
+    plan = filled.plan()
+    assert plan.empty and plan.tasks == []
+    assert set(plan.reasons.values()) == {"up to date"}
+
+
+def test_an_unchanged_cache_costs_no_network_library(filled):
+    filled.index.write(filled.cache)
+    code = f"""
+        import sys
+        from pathlib import Path
+        from cache.index import Index
+        from extract.plan import make_plan
+        from extract.settings import Views, Weights
+        from extract.views import Networks, make_views
+        root = Path({str(filled.root)!r})
+        views = make_views(Views.model_validate_json({SETTINGS.model_dump_json()!r}), "float16", 32)
+        weights = Weights(source=["folder"], folder=root / "weights", store=root / "store")
+        plan = make_plan(root / "cache", Index.read(root / "cache"), views, Networks(weights))
+        assert plan.empty, plan.reasons
+        heavy = {{"torch", "torchvision", "transformers", "ultralytics", "huggingface_hub"}}
+        assert not heavy & set(sys.modules), heavy & set(sys.modules)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_only_appended_persons_are_computed(filled):
+    more = {"more/a.png": [(0.0, 0.0, 9.0, 9.0)], "more/b.png": [(0.0, 0.0, 9.0, 9.0)] * 2}
+    for number, path in enumerate(more):
+        draw(filled.root / path, 100 + number)
+    people = filled.people | more
+    plan = filled.plan(index_of(filled.root, people))
+    new = dict.fromkeys(PERSONS, [6, 7, 8]) | dict.fromkeys(PICTURES, [6, 7])
+    assert filled.rows(plan) == new
+    assert plan.reasons["body"] == "3 new rows" and plan.reasons["labels"] == "up to date"
+    assert [task.picture for task in plan.tasks] == [6, 7]
+
+
+def test_a_person_added_to_a_known_picture_needs_no_picture_row(filled):
+    people = dict(filled.people)
+    people["p/004.png"] = [*people["p/004.png"], (1.0, 1.0, 9.0, 9.0)]
+    plan = filled.plan(index_of(filled.root, people))
+    assert filled.rows(plan) == dict.fromkeys(PERSONS, [6])
+
+
+@pytest.mark.parametrize(
+    "network, view",
+    [
+        ("resnet18", "body"),
+        ("blazeface", "head"),
+        ("yolo26n", "objects"),
+        ("Intel--dpt-swinv2-tiny-256", "depth"),
+        ("bert-base-uncased", "labels"),
+    ],
+)
+def test_other_weights_make_their_view_stale_and_no_other(filled, network, view):
+    filled.change(network, 2)
+    plan = filled.plan()
+    assert list(filled.rows(plan)) == [view]
+    name = network.replace("--", "/")
+    assert plan.reasons[view].startswith(f"other key: networks.{name}.sha256: ")
+    assert ";" not in plan.reasons[view]
+
+
+@pytest.mark.parametrize(
+    "view, change, part",
+    [
+        ("body", {"size": 160}, "settings.size: 128 -> 160"),
+        ("head", {"score": 0.6}, "settings.score: 0.5 -> 0.6"),
+        ("objects", {"k": 5}, "settings.k: 10 -> 5"),
+        ("depth", {"grid": 4}, "settings.grid: 8 -> 4"),
+        ("labels", {"pooling": "cls"}, "settings.pooling: mean -> cls"),
+    ],
+)
+def test_another_setting_makes_its_view_stale_and_no_other(filled, view, change, part):
+    section = getattr(SETTINGS, view).model_copy(update=change)
+    views = filled.views(SETTINGS.model_copy(update={view: section}))
+    plan = filled.plan(views=views)
+    assert list(filled.rows(plan)) == [view]
+    assert plan.reasons[view] == f"other key: {part}"
+
+
+def test_another_network_says_both_names(filled):
+    section = SETTINGS.scene.model_copy(update={"network": "resnet18"})
+    plan = filled.plan(views=filled.views(SETTINGS.model_copy(update={"scene": section})))
+    assert list(filled.rows(plan)) == ["scene"]
+    assert "settings.network: resnet152 -> resnet18" in plan.reasons["scene"]
+
+
+def test_another_dtype_makes_everything_stale(filled):
+    plan = filled.plan(views=filled.views(dtype="float32"))
+    assert set(plan.reasons.values()) == {"other key: dtype: float16 -> float32"}
+
+
+def test_other_definitions_make_the_labels_stale(filled):
+    views = filled.views()
+    views["labels"].definitions = [{"label": "calm", "definition": "at peace"}]
+    assert list(filled.rows(filled.plan(views=views))) == ["labels"]
+
+
+@pytest.mark.parametrize(
+    "word", ["removed", "unlabelled", "repeated", "missing", "unreadable", "bad_box"]
+)
+def test_persons_that_do_not_count_are_not_computed(place, word):
+    """Persons 1 and 2 are both of picture 1, which is then not opened at all."""
+    plan = place.plan(index_of(place.root, place.people, {1: word, 2: word, 4: word}))
+    assert place.rows(plan) == {
+        **dict.fromkeys(PERSONS, [0, 3, 5]),
+        **dict.fromkeys(PICTURES, [0, 3, 4]),
+        "labels": [0, 1],
+    }
+    assert [task.picture for task in plan.tasks] == [0, 3, 4]
+
+
+def test_a_person_who_comes_back_finds_the_features_still_there(filled):
+    gone = index_of(filled.root, filled.people, dict.fromkeys(range(6), "removed"))
+    assert filled.plan(gone).empty
+    assert filled.plan().empty
+
+
+def test_a_partly_committed_view_is_completed(place):
+    plan = place.plan()
+    plan.rows["body"] = plan.rows["body"][:4]
+    plan.rows["depth"] = plan.rows["depth"][[0, 3]]
+    place.fill(plan)
+    again = place.plan()
+    assert place.rows(again) == {"body": [4, 5], "depth": [1, 3]}
+    place.fill(again)
+    assert place.plan().empty
+
+
+def test_a_shard_without_its_commit_is_done_again(filled):
+    (filled.cache / "body.zarr" / "commits" / "000000.json").unlink()
+    assert filled.rows(filled.plan()) == {"body": [0, 1, 2, 3, 4, 5]}
+
+
+def test_an_index_shorter_than_the_cache_is_refused(filled):
+    few = dict(list(filled.people.items())[:2])
+    with pytest.raises(
+        CacheError, match=r"has 6 rows but the index 3: .*another index.*cache.root"
+    ):
+        filled.plan(index_of(filled.root, few))
+
+
+def test_an_index_of_other_persons_is_refused(filled):
+    """As many rows as the cache, but of other people: read by row they would be the wrong ones."""
+    people = dict(filled.people)
+    people["p/004.png"] = [people["p/004.png"][0], (2.0, 2.0, 9.0, 9.0)]
+    with pytest.raises(CacheError, match=r"body.zarr holds other persons.*cache.root"):
+        filled.plan(index_of(filled.root, people))
+
+
+def test_an_index_of_other_labels_is_refused(filled):
+    with pytest.raises(CacheError, match=r"labels.zarr holds other labels"):
+        filled.plan(index_of(filled.root, filled.people, labels=("alarm", "calm")))

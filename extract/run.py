@@ -52,6 +52,14 @@ def extract(
     plan = make_plan(cache.root, index, views, networks)
     outcome = Outcome({name: Counter() for name in views}, dict(plan.reasons))
     writers: dict[str, ViewWriter] = {}
+    forgotten: dict[str, set[int]] = {name: set() for name in views}
+
+    def forget(task: Task) -> None:
+        for name, rows in task.rows.items():
+            for row, _ in rows:
+                forgotten[name].add(row)
+                if name in writers:
+                    writers[name].forget(row)
 
     def put(name: str, row: int, value: Row) -> None:
         if name not in writers:
@@ -63,7 +71,7 @@ def extract(
                 cache.shard_rows,
                 cache.compression,
             )
-            writers[name].expect(plan.rows[name].tolist())
+            writers[name].expect(set(plan.rows[name].tolist()) - forgotten[name])
         writers[name].put(row, value)
         outcome.rows[name][value.status] += 1
 
@@ -74,7 +82,8 @@ def extract(
             put("labels", row, value)
         done = 0
         for tasks, pictures in _decoded(plan, index, data, settings):
-            _leave_out(tasks, pictures, index, outcome)
+            for task in _leave_out(tasks, pictures, index, outcome):
+                forget(task)
             for name in views:
                 for row, value in _compute(views[name], tasks, pictures, index, networks):
                     put(name, row, value)
@@ -94,15 +103,18 @@ def give_definitions(views: Mapping[str, View], root: Path) -> None:
 
 def _leave_out(
     tasks: list[Task], pictures: list["Picture"], index: Index, outcome: Outcome
-) -> None:
-    """Skip pictures that are gone or changed since `prepare`: a disk that is not mounted must not
-    fill the cache with failures."""
+) -> list[Task]:
+    """Take out pictures that are gone or changed since `prepare`: a disk that is not mounted must
+    not fill the cache with failures. Gives their tasks."""
+    left = []
     for number in reversed(range(len(tasks))):
         picture = pictures[number]
         if isinstance(picture, images.PictureError) and picture.status == "missing":
             path = index.pictures["path"][tasks[number].picture].as_py()
             outcome.skipped[path] = picture.reason
-            tasks.pop(number), pictures.pop(number)
+            left.append(tasks.pop(number))
+            pictures.pop(number)
+    return left
 
 
 def _labels(plan: Plan, views: Mapping[str, View], networks: Networks) -> Iterator[tuple[int, Row]]:

@@ -1,14 +1,19 @@
 """Settings that decide what stage 1 computes. Everything under `views` is part of a cache key."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 # Detectors report nothing below 0.05, so a lower threshold would promise what cannot be had.
 Score = Annotated[float, Field(ge=0.05, le=1)]
 Side = Annotated[int, Field(ge=32, le=2048)]
 Source = Literal["folder", "store", "hub", "packages", "untrained"]
+
+
+def _several(value: Any) -> Any:
+    """`packages` for `[packages]`."""
+    return [value] if isinstance(value, str) else value
 
 
 class Settings(BaseModel):
@@ -21,7 +26,12 @@ class Data(Settings):
 
 
 class Weights(Settings):
-    source: Annotated[list[Source], Field(min_length=1)] = ["folder", "store", "hub", "packages"]
+    source: Annotated[list[Source], Field(min_length=1), BeforeValidator(_several)] = [
+        "folder",
+        "store",
+        "hub",
+        "packages",
+    ]
     folder: Path | None = None
     store: Path = Path("~/.cache/emocache/weights")
     untrained: list[str] = []

@@ -251,6 +251,8 @@ def _keep(
     plain = made / "weights.safetensors"
     sha256 = sha256_file(plain) if plain.exists() else _digest_of_folder(made)
     facts = {"network": network, "source": source, "sha256": sha256, **facts}
+    for path in made.iterdir():
+        path.chmod(0o644)  # a team may share the store
     sizes = {path.name: path.stat().st_size for path in made.iterdir()}
     facts |= {"file": plain.name if plain.exists() else ".", "files": sizes}
     (made / ABOUT).write_text(json.dumps(facts, indent=1))
@@ -331,9 +333,25 @@ def _transformers(network: str, settings: config.Weights) -> Weights:
         for below in [path for path in made.iterdir() if path.is_dir()]:
             shutil.rmtree(below)
         if not list(made.glob("model*.safetensors")):
-            raise _Absent("its files hold no safetensors")
+            _plain(made / "pytorch_model.bin", made / "model.safetensors")
         facts = {"name": network, "licence": "as its model card states"}
         return _keep(network, "hub", settings, made, facts)
+
+
+def _plain(old: Path, new: Path) -> None:
+    """An older model's tensors as safetensors; torch's restricted loader takes nothing else."""
+    import torch
+    from safetensors.torch import save_file
+
+    if not old.exists():
+        raise _Absent("its files hold no safetensors and no pytorch_model.bin")
+    try:
+        state = torch.load(old, map_location="cpu", weights_only=True)
+        tensors = {name: value.clone().contiguous() for name, value in state.items()}
+    except Exception as error:  # a pickle may fail in any way
+        raise _Absent(f"its {old.name} holds more than tensors") from error
+    save_file(tensors, new, metadata={"format": "pt"})
+    old.unlink()
 
 
 def _host(address: str) -> str:
@@ -466,8 +484,6 @@ def _hashed(folder: Path, pattern: str, entry: Mapping[str, Any]) -> Path:
 
 
 def _untrained(network: str, settings: config.Weights) -> Weights:
-    if network not in settings.untrained:
-        raise _Absent("weights.untrained does not name it")
     # torch draws the numbers, so its version is part of what they are.
     how = f"untrained-seed0-torch{version('torch')}"
     return Weights(network, "untrained", "random weights", None, how, "none", trained=False)

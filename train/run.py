@@ -138,8 +138,8 @@ class Explanation:
     person_rows, picture_rows (N,): rows in the index; boxes (N, 4) of the persons; y_score (N, C);
     attention (N, k): weight of each object, zero where padded, None for a head that weighs none;
     object_boxes (N, k, 4), object_labels (N, k) into classes, object_scores and object_mask
-    (N, k): None without the view; head_boxes (N, 4), head_mask (N,): likewise; graphs: name -> (C, C), row i is what
-    label i says of each j.
+    (N, k): None without the view; head_boxes (N, 4), head_mask (N,): likewise; graphs: name ->
+    (C, C), row i is what label i says of each j.
     """
 
     labels: tuple[str, ...]

@@ -1,6 +1,6 @@
-"""BlazeFace, short range, as a plain network (Bazarevsky et al., 2019): 128 x 128 pixels in, one box
-and one score for each of 896 anchors out. Built after the published file's own graph, from which
-`extract.convert` takes the weights.
+"""BlazeFace, short range, as a plain network (Bazarevsky et al., 2019): 128 x 128 pixels in, one
+box and one score for each of 896 anchors out. Built after the published file's own graph, from
+which `extract.convert` takes the weights.
 """
 
 import torch

@@ -172,7 +172,7 @@ def test_yolo_checkpoint_of_another_hash_is_not_unpickled(tmp_path):
     torch.save({"model": Payload(ran)}, file)
     package = packed(tmp_path / "p.tgz", {"package/a.pt": file.getvalue()})
     entry = {"npm": "a@1", "convert": "yolo", "member": "package/a.pt", "member_sha256": "0" * 64}
-    with pytest.raises(WeightsError, match="package/a.pt of a@1 has SHA-256 .*says 0000"):
+    with pytest.raises(WeightsError, match=r"package/a.pt of a@1 has SHA-256 .*says 0000"):
         convert.convert(package, entry, tmp_path)
     assert not ran.exists()
 
@@ -185,7 +185,7 @@ def test_blazeface_of_another_hash_is_refused(tmp_path):
         "member": "a.tflite",
         "member_sha256": "0" * 64,
     }
-    with pytest.raises(WeightsError, match="a.tflite of a==1 has SHA-256"):
+    with pytest.raises(WeightsError, match=r"a.tflite of a==1 has SHA-256"):
         convert.convert(package, entry, tmp_path)
 
 
@@ -233,7 +233,7 @@ def test_transformers_folder_takes_plain_files_of_one_level_only(tmp_path):
     assert [p.name for p in tmp_path.glob("*.json")] == []
     with pytest.raises(WeightsError, match="model/ of p==1 has SHA-256"):
         convert.convert(package, entry | {"member_sha256": "0" * 64}, out)
-    with pytest.raises(WeightsError, match="no model.safetensors in other/"):
+    with pytest.raises(WeightsError, match=r"no model.safetensors in other/"):
         convert.convert(package, entry | {"member": "other/"}, tmp_path / "empty")
 
 

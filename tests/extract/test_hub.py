@@ -100,13 +100,28 @@ def test_only_safetensors_and_text_are_asked_for(tmp_path, monkeypatch, caplog):
 
 
 @pytest.mark.slow
-def test_a_model_without_safetensors_is_refused(tmp_path, monkeypatch):
+def test_an_older_model_that_is_no_plain_state_dict_is_refused(tmp_path, monkeypatch):
     files = {name: body for name, body in FILES.items() if not name.endswith(".safetensors")}
     with serving(LocalHub(NETWORK, files)) as hub:
         point_at(monkeypatch, hub.url)
-        with pytest.raises(WeightsError, match="hub: its files hold no safetensors"):
+        with pytest.raises(WeightsError, match=r"hub: its pytorch_model.bin holds more than"):
             find(NETWORK, settings(tmp_path))
-        assert not any("pytorch_model.bin" in asked for asked in hub.asked)
+    assert not (tmp_path / "owner--tiny-dpt").exists()
+
+
+@pytest.mark.slow
+def test_an_older_model_is_kept_as_safetensors(tmp_path, monkeypatch):
+    import torch
+
+    torch.save({"weight": torch.from_numpy(NUMBERS["weight"])}, tmp_path / "older")
+    files = {"config.json": b"{}", "pytorch_model.bin": (tmp_path / "older").read_bytes()}
+    with serving(LocalHub(NETWORK, files)) as hub:
+        point_at(monkeypatch, hub.url)
+        found = find(NETWORK, settings(tmp_path))
+    np.testing.assert_array_equal(
+        load_file(found.path / "model.safetensors")["weight"], NUMBERS["weight"]
+    )
+    assert not (found.path / "pytorch_model.bin").exists()
 
 
 @pytest.mark.slow

@@ -37,6 +37,10 @@ NETWORKS = (
 PERSONS, PICTURES = ("body", "head", "objects"), ("depth", "scene")
 
 
+def each(views: tuple[str, ...], rows: list[int]) -> dict[str, list[int]]:
+    return {name: rows for name in views}
+
+
 class Place:
     """A data folder, weights and a cache below one folder."""
 
@@ -93,9 +97,9 @@ def filled(place):
 
 def test_an_empty_cache_wants_everything(place):
     plan = place.plan()
-    expected = dict.fromkeys(PERSONS, [0, 1, 2, 3, 4, 5])
+    expected = each(PERSONS, [0, 1, 2, 3, 4, 5])
     # pictures 2 and 5 show nobody
-    expected |= dict.fromkeys(PICTURES, [0, 1, 3, 4]) | {"labels": [0, 1]}
+    expected |= each(PICTURES, [0, 1, 3, 4]) | {"labels": [0, 1]}
     assert place.rows(plan) == expected
     assert set(plan.reasons.values()) == {"not extracted yet"}
     assert not plan.empty and plan.stale("body") == 6
@@ -153,7 +157,7 @@ def test_only_appended_persons_are_computed(filled):
         draw(filled.root / path, 100 + number)
     people = filled.people | more
     plan = filled.plan(index_of(filled.root, people))
-    new = dict.fromkeys(PERSONS, [6, 7, 8]) | dict.fromkeys(PICTURES, [6, 7])
+    new = each(PERSONS, [6, 7, 8]) | each(PICTURES, [6, 7])
     assert filled.rows(plan) == new
     assert plan.reasons["body"] == "3 new rows" and plan.reasons["labels"] == "up to date"
     assert [task.picture for task in plan.tasks] == [6, 7]
@@ -163,7 +167,7 @@ def test_a_person_added_to_a_known_picture_needs_no_picture_row(filled):
     people = dict(filled.people)
     people["p/004.png"] = [*people["p/004.png"], (1.0, 1.0, 9.0, 9.0)]
     plan = filled.plan(index_of(filled.root, people))
-    assert filled.rows(plan) == dict.fromkeys(PERSONS, [6])
+    assert filled.rows(plan) == each(PERSONS, [6])
 
 
 @pytest.mark.parametrize(
@@ -228,8 +232,8 @@ def test_persons_that_do_not_count_are_not_computed(place, word):
     """Persons 1 and 2 are both of picture 1, which is then not opened at all."""
     plan = place.plan(index_of(place.root, place.people, {1: word, 2: word, 4: word}))
     assert place.rows(plan) == {
-        **dict.fromkeys(PERSONS, [0, 3, 5]),
-        **dict.fromkeys(PICTURES, [0, 3, 4]),
+        **each(PERSONS, [0, 3, 5]),
+        **each(PICTURES, [0, 3, 4]),
         "labels": [0, 1],
     }
     assert [task.picture for task in plan.tasks] == [0, 3, 4]

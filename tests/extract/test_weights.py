@@ -14,7 +14,7 @@ import tarfile
 import textwrap
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
@@ -115,7 +115,7 @@ def test_a_package_is_fetched_once_and_then_found_in_the_store(package, tmp_path
 def test_a_package_of_another_hash_is_refused_unread(package, tmp_path):
     package.entry["sha256"] = "0" * 64
     store = tmp_path / "store"
-    with pytest.raises(WeightsError, match="SHA-256 .* catalogue says 0000.*refused"):
+    with pytest.raises(WeightsError, match=r"SHA-256 .* catalogue says 0000.*refused"):
         find(NETWORK, settings(store, "packages"))
     assert package.opened == []
     assert not (store / NETWORK).exists() and not leftovers(store)
@@ -240,8 +240,7 @@ def test_a_near_name_is_said(tmp_path):
 def test_untrained_only_when_named(tmp_path):
     with pytest.raises(WeightsError):
         find("resnet50", settings(tmp_path, "store", untrained=["resnet18"]))
-    with pytest.raises(WeightsError, match="untrained: weights.untrained does not name it"):
-        find("resnet50", settings(tmp_path, "store", "untrained"))
+    assert not find("resnet50", settings(tmp_path, "store", "untrained")).trained
     found = find("resnet50", settings(tmp_path, "store", untrained=["resnet50"]))
     assert not found.trained and found.path is None and found.source == "untrained"
     assert found.sha256.endswith(f"torch{version('torch')}")
@@ -345,7 +344,7 @@ def test_folder_of_transformers(folder, name):
 
 
 def test_folder_that_is_not_there(tmp_path):
-    with pytest.raises(WeightsError, match="weights.folder .* is not a folder"):
+    with pytest.raises(WeightsError, match=r"weights.folder .* is not a folder"):
         from_folder(tmp_path / "nosuch")
 
 
@@ -407,7 +406,7 @@ def test_damaged_facts_are_a_sentence(package, tmp_path, text):
 def test_a_store_that_cannot_be_written_is_a_sentence(package, tmp_path):
     store = tmp_path / "file"
     store.write_text("not a folder")
-    with pytest.raises(WeightsError, match="packages: weights.store .*file cannot be written"):
+    with pytest.raises(WeightsError, match=r"packages: weights.store .*file cannot be written"):
         find(NETWORK, settings(store, "packages"))
 
 
@@ -590,7 +589,7 @@ def test_a_silent_hub_fails_over_within_seconds(kind, tmp_path, monkeypatch):
 def test_a_refusing_hub_fails_over_at_once(kind, tmp_path, monkeypatch):
     network = hub_at(monkeypatch, kind, refusing())
     start = time.monotonic()
-    with pytest.raises(WeightsError, match="hub: out of reach.*refused"):
+    with pytest.raises(WeightsError, match=r"hub: out of reach.*refused"):
         find(network, settings(tmp_path, "hub"))
     assert time.monotonic() - start < LONG
 
@@ -602,7 +601,7 @@ def test_a_hub_that_answers_and_then_stalls_fails_over(kind, tmp_path, monkeypat
     with served(files) as hub:
         network = hub_at(monkeypatch, kind, hub.address)
         start = time.monotonic()
-        with pytest.raises(WeightsError, match="hub: .*timed out"):
+        with pytest.raises(WeightsError, match=r"hub: .*timed out"):
             find(network, settings(tmp_path, "hub"))
         assert time.monotonic() - start < LONG
         assert any(asked.startswith("GET") for asked in hub.asked)
@@ -617,11 +616,12 @@ def test_a_host_that_is_no_hub_fails_over(kind, answer, tmp_path, monkeypatch):
         listening.listen(5)
 
         def serve():
-            for _ in range(2):
-                connection, _ = listening.accept()
-                with connection:
-                    connection.recv(4096)
-                    connection.sendall(answer)
+            with suppress(OSError):  # closed when the test is over
+                while True:
+                    connection, _ = listening.accept()
+                    with connection:
+                        connection.recv(4096)
+                        connection.sendall(answer)
 
         threading.Thread(target=serve, daemon=True).start()
         address = f"http://127.0.0.1:{listening.getsockname()[1]}"

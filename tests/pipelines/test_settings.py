@@ -120,7 +120,7 @@ def test_a_key_that_is_no_text_is_refused(tmp_path):
         ("cache.dtype=float8", ["cache.dtype: should be 'float16' or 'float32' (got 'float8')"]),
         ("evaluate.split=tset", ["evaluate.split: should be 'train', 'val' or 'test'"]),
         ("weights.source=[stor]", ["weights.source.0: should be 'folder', 'store'", "'stor'"]),
-        ("weights.source=store", ["weights.source: should be a valid list (got 'store')"]),
+        ("train.hugme.hidden=5", ["train.hugme.hidden: should be a valid list (got 5)"]),
         ("train.hugme.hidden=[512]", ["train.hugme.hidden: ", "at least 2", "(got [512])"]),
         ("train.hugme.without=[dept]", ["train.hugme.without.0: should be 'objects'", "'dept'"]),
         ("train.standardise=perhaps", ["train.standardise: should be a valid boolean"]),

@@ -100,11 +100,13 @@ class View:
     def _identities(self, networks: Networks) -> dict[str, Any]:
         """Each network's weight hash and its rule: what it does to the pixels it is given."""
         name = self.settings.network
+        backbones.backbones.get(name, self.kind)  # a wrong name is said before weights are sought
         weights = networks.weights(name)
         rule = backbones.describe(name, weights, self.kind)
         found = {name: {"sha256": weights.sha256, "rule": rule}}
         if self.finds:
             name = self.settings.detector
+            detectors.detectors.get(name, self.finds)
             weights = networks.weights(name)
             rule = detectors.describe(name, weights, self.finds)
             found[name] = {"sha256": weights.sha256, "rule": rule}

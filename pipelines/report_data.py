@@ -104,5 +104,5 @@ def _person(
         true=[label for label, y in zip(index.labels, index.targets[row], strict=True) if y > 0.5],
         predicted=[label for label, p in probabilities.items() if p >= threshold[label]],
         probabilities=probabilities,
-        notes=notes + ([] if mark.objects else ["no object found"]),
+        notes=notes,
     )

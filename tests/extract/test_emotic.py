@@ -320,7 +320,7 @@ def test_csv_oddities_are_rows_with_reasons_and_counts(tmp_path):
     assert np.isnan(persons["2"].vad).all()
     for name in "34":
         assert persons[name].status == "bad_box" and "four numbers" in persons[name].reason
-    assert (persons["5"].status, persons["5"].annotators) == ("ok", 0)
+    assert (persons["5"].status, persons["5"].annotators) == ("unlabelled", 0)
     assert records["6"].width is None
     assert names(reader, persons["7"]) == {"Doubt/Confusion", "Peace"}
     assert names(reader, persons["8"]) == {"Engagement"}

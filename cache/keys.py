@@ -40,3 +40,12 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]
         for name in sorted(a.keys() | b.keys())
         if a.get(name) != b.get(name) or (name in a) != (name in b)
     ]
+
+
+def in_short(ours: Mapping[str, Any], theirs: Mapping[str, Any], most: int = 3) -> str:
+    """The differences that a person would name: settings where any differ, else the first few."""
+    found = differences(ours, theirs)
+    settings = [one for one in found if one.startswith("settings.")]
+    shown = (settings or found)[:most]
+    rest = len(settings or found) - len(shown)
+    return "; ".join(shown) + (f"; and {rest} more" if rest else "")

@@ -9,7 +9,7 @@ import numpy as np
 
 from cache.errors import CacheError
 from cache.index import Index
-from cache.keys import differences, key_of
+from cache.keys import in_short, key_of
 from cache.store import ids_digest, open_view, path_of
 from extract.views import Networks, View
 
@@ -82,7 +82,7 @@ def _missing(
     stored = open_view(root, view.name)
     parts = view.parts(networks)
     if stored.key != key_of(parts):
-        return wanted, "other key: " + "; ".join(differences(stored.parts, parts))
+        return wanted, "other key: " + in_short(stored.parts, parts)
     ids = row_ids(index, view)
     if len(stored) > len(ids):
         raise CacheError(

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -73,6 +74,9 @@ def main() -> None:
     # Threads that spin while they wait make a shared machine several times slower (measured in
     # docs/benchmarks.md); torch reads this when it is first loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # What takes a while is said while it goes on: weights that are being fetched.
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("extract").setLevel(logging.INFO)
     try:
         app()
     except EmocacheError as refusal:

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from cache.errors import DataError, KeyMismatch, SettingsError
-from cache.keys import differences, key_of
+from cache.keys import in_short, key_of
 from cache.store import STATUS, ArraySpec, Row
 from extract import images
 from extract.views import Networks, Subject, View, make_views
@@ -47,7 +47,7 @@ class Predictor:
         for name, view in views.items():
             known = info["views"][name]
             if key_of(view.parts(networks)) != known["key"]:
-                why = "; ".join(differences(known["parts"], view.parts(networks)))
+                why = in_short(known["parts"], view.parts(networks))
                 raise KeyMismatch(
                     f"view {name!r} as set here is not what the head was fitted on ({why}): set "
                     "views and weights as they were, or train on features of these settings"

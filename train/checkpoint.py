@@ -12,7 +12,7 @@ from safetensors.torch import save as save_tensors
 
 from cache.errors import CacheError, KeyMismatch
 from cache.files import write_atomic
-from cache.keys import differences
+from cache.keys import in_short
 from train.data import Features
 from train.heads import get_head
 from train.settings import Train
@@ -108,7 +108,7 @@ def check_keys(info: Mapping[str, Any], features: Features) -> None:
             continue
         here = features.keys.get(name, "")
         if here != view["key"]:
-            why = "; ".join(differences(view["parts"], features.parts.get(name, {})))
+            why = in_short(view["parts"], features.parts.get(name, {}))
             raise KeyMismatch(
                 f"view {name!r}: the head was fitted on key {view['key'][:12]}, the cache holds "
                 f"{here[:12] or 'none'} ({why or 'parts agree'}): run `emocache train` on this "

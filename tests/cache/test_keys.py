@@ -2,7 +2,7 @@
 
 import pytest
 
-from cache.keys import differences, flatten, key_of
+from cache.keys import differences, flatten, in_short, key_of
 
 
 def test_key_does_not_depend_on_the_order_of_parts():
@@ -32,3 +32,11 @@ def test_differences_name_the_part_and_both_sides():
 
 def test_flatten():
     assert flatten({"a": {"b": {"c": 1}}, "d": [1, 2]}) == {"a.b.c": 1, "d": [1, 2]}
+
+
+def test_in_short_names_settings_before_what_follows_from_them():
+    ours = {"settings": {"size": 1}, "rule": {"a": 1, "b": 2}}
+    theirs = {"settings": {"size": 2}, "rule": {"a": 3, "b": 4}}
+    assert in_short(ours, theirs) == "settings.size: 1 -> 2"
+    ours["settings"] = theirs["settings"]
+    assert in_short(ours, theirs, most=1) == "rule.a: 1 -> 3; and 1 more"

@@ -27,3 +27,11 @@ class CacheError(EmocacheError, OSError):
 
 class KeyMismatch(CacheError):
     """Two things that must share one key do not; both are named."""
+
+
+def first_line(error: Exception) -> str:
+    """The line of an error that says most, at most 200 characters, for a sentence of ours."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if len(lines) > 1 and lines[0].endswith(":"):  # torch puts a heading first
+        lines = lines[1:]
+    return lines[0][:200] if lines else type(error).__name__

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from cache.errors import SettingsError, WeightsError
+from cache.errors import SettingsError, WeightsError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -210,13 +210,6 @@ def load_transformer(auto: Any, weights: Weights, unused: tuple[str, ...], setti
             f"see weights.folder and {setting}"
         )
     return model
-
-
-def first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if len(lines) > 1 and lines[0].endswith(":"):  # torch puts a heading first
-        lines = lines[1:]
-    return lines[0][:200] if lines else type(error).__name__
 
 
 def normalise(pictures: torch.Tensor, facts: dict[str, Any], device: torch.device) -> torch.Tensor:

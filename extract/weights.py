@@ -28,10 +28,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from cache.errors import WeightsError
+from cache.errors import WeightsError, first_line
 from cache.files import sha256_file, write_atomic
 from extract import settings as config
-from extract.networks import first_line
 
 # torchvision's own weights by network; its class of weights knows address, hash and licence.
 TORCHVISION = {

@@ -11,9 +11,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cache.errors import SettingsError
+from cache.errors import SettingsError, first_line
 from extract.backbones import backbone
-from extract.networks import Network, first_line, frozen, load_transformer, normalise, seeded
+from extract.networks import Network, frozen, load_transformer, normalise, seeded
 
 if TYPE_CHECKING:
     import torch

@@ -7,9 +7,9 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cache.errors import SettingsError, WeightsError
+from cache.errors import SettingsError, WeightsError, first_line
 from extract.backbones import backbone
-from extract.networks import Network, first_line, frozen, load_transformer, seeded
+from extract.networks import Network, frozen, load_transformer, seeded
 
 if TYPE_CHECKING:
     import torch

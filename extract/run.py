@@ -50,48 +50,62 @@ def extract(
     index = Index.read(cache.root)
     give_definitions(views, cache.root)
     plan = make_plan(cache.root, index, views, networks)
-    outcome = Outcome({name: Counter() for name in views}, dict(plan.reasons))
-    writers: dict[str, ViewWriter] = {}
-    forgotten: dict[str, set[int]] = {name: set() for name in views}
-
-    def forget(task: Task) -> None:
-        for name, rows in task.rows.items():
-            for row, _ in rows:
-                forgotten[name].add(row)
-                if name in writers:
-                    writers[name].forget(row)
-
-    def put(name: str, row: int, value: Row) -> None:
-        if name not in writers:
-            view = views[name]
-            writers[name] = ViewWriter(
-                cache.root,
-                view.spec(networks),
-                row_ids(index, view),
-                cache.shard_rows,
-                cache.compression,
-            )
-            writers[name].expect(set(plan.rows[name].tolist()) - forgotten[name])
-        writers[name].put(row, value)
-        outcome.rows[name][value.status] += 1
-
-    with contextlib.ExitStack() as stack:
-        # Whatever ends the run, rows that are ready are committed.
-        stack.callback(lambda: [writer.close() for writer in writers.values()])
+    outcome = Outcome(reasons=dict(plan.reasons))
+    writers = _Writers(cache, index, views, networks, plan)
+    with contextlib.closing(writers):  # whatever ends the run, rows that are ready are committed
         for row, value in _labels(plan, views, networks):
-            put("labels", row, value)
+            writers.put("labels", row, value)
         done = 0
         for tasks, pictures in _decoded(plan, index, data, settings):
             for task in _leave_out(tasks, pictures, index, outcome):
-                forget(task)
-            for name in views:
-                for row, value in _compute(views[name], tasks, pictures, index, networks):
-                    put(name, row, value)
+                writers.forget(task)
+            for name, view in views.items():
+                for row, value in _compute(view, tasks, pictures, index, networks):
+                    writers.put(name, row, value)
             done += len(tasks)
             progress(done + len(outcome.skipped), len(plan.tasks))
     write_manifest(cache.root, index.digest())
+    outcome.rows = writers.statuses
     outcome.networks = networks.loaded
     return outcome
+
+
+class _Writers:
+    """A writer for each view, opened with its first row: only then are its networks loaded."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        index: Index,
+        views: Mapping[str, View],
+        networks: Networks,
+        plan: Plan,
+    ):
+        self.cache, self.index, self.views, self.networks = cache, index, views, networks
+        self.expected = {name: set(rows.tolist()) for name, rows in plan.rows.items()}
+        self.statuses: dict[str, Counter[str]] = {name: Counter() for name in views}
+        self.open: dict[str, ViewWriter] = {}
+
+    def put(self, name: str, row: int, value: Row) -> None:
+        if name not in self.open:
+            view, cache = self.views[name], self.cache
+            spec, ids = view.spec(self.networks), row_ids(self.index, view)
+            self.open[name] = ViewWriter(cache.root, spec, ids, cache.shard_rows, cache.compression)
+            self.open[name].expect(self.expected[name])
+        self.open[name].put(row, value)
+        self.statuses[name][value.status] += 1
+
+    def forget(self, task: Task) -> None:
+        """No row of this picture will come."""
+        for name, rows in task.rows.items():
+            for row, _ in rows:
+                self.expected[name].discard(row)
+                if name in self.open:
+                    self.open[name].forget(row)
+
+    def close(self) -> None:
+        for writer in self.open.values():
+            writer.close()
 
 
 def give_definitions(views: Mapping[str, View], root: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cache.errors import DataError
 from cache.files import sha256_file
 from cache.index import Index
 from cache.settings import Cache
@@ -51,6 +52,7 @@ def extract(
     give_definitions(views, cache.root)
     plan = make_plan(cache.root, index, views, networks)
     outcome = Outcome(reasons=dict(plan.reasons))
+    _refuse_early(data, plan, views, networks)
     writers = _Writers(cache, index, views, networks, plan)
     with contextlib.closing(writers):  # whatever ends the run, rows that are ready are committed
         for row, value in _labels(plan, views, networks):
@@ -68,6 +70,15 @@ def extract(
     outcome.rows = writers.statuses
     outcome.networks = networks.loaded
     return outcome
+
+
+def _refuse_early(data: Data, plan: Plan, views: Mapping[str, View], networks: Networks) -> None:
+    """What would stop the run halfway stops it here: no pictures, or a network without weights."""
+    if plan.tasks and not data.root.expanduser().is_dir():
+        raise DataError(f"there is no folder {data.root}: set data.root to where the pictures are")
+    for name, rows in plan.rows.items():
+        for network in views[name].network_names() if len(rows) else ():
+            networks.weights(network)
 
 
 class _Writers:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cache.errors import CacheError
+from cache.errors import CacheError, DataError, WeightsError
 from cache.settings import Cache
 from cache.store import STATUS, open_view, view_names
 from extract import run
@@ -298,10 +298,30 @@ def test_a_picture_that_changed_since_prepare_is_left_out_and_tried_again(place,
 
 def test_a_data_root_that_is_not_there_fills_the_cache_with_nothing(place):
     os.rename(place.data, place.root / "away")
+    with pytest.raises(DataError, match=r"no folder .*data\.root"):
+        place.extract()
+    place.data.mkdir()  # as an empty mount point
     outcome = place.extract()
     assert len(outcome.skipped) == 6 and view_names(place.cache) == ["labels"]
+    place.data.rmdir()
     os.rename(place.root / "away", place.data)
     assert place.extract().rows["colour"] == {"ok": 9}
+
+
+def test_a_network_without_weights_is_refused_before_any_picture_is_read(place, monkeypatch):
+    views = made_views()
+    views["area"].network_names = lambda: ["resnet50"]
+    monkeypatch.setattr(run.images, "read", lambda *_: pytest.fail("a picture was read"))
+    nothing = config.Weights(source=["store"], store=place.root / "empty")
+    with pytest.raises(WeightsError, match="resnet50"):
+        run.extract(
+            config.Data(root=place.data),
+            Cache(root=place.cache),
+            config.Extract(),
+            views,
+            Networks(nothing),
+        )
+    assert view_names(place.cache) == []
 
 
 def test_without_an_index_there_is_a_sentence(tmp_path):

@@ -1,6 +1,7 @@
 """The command `emocache`: parses, calls `pipelines.stages`, prints. Nothing else lives here."""
 
 import contextlib
+import importlib.metadata
 import json
 import logging
 import os
@@ -24,7 +25,6 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Extract features once, train emotion heads in seconds, share the cache.",
 )
 cache_app = typer.Typer(no_args_is_help=True, help="Look after the cache.")
 app.add_typer(cache_app, name="cache")
@@ -67,6 +67,22 @@ Params = Annotated[Path, typer.Option("--params", help="The settings file.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 PARAMS = Path("params.yaml")
 INTERRUPTED = 130
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        out.print(f"emocache {importlib.metadata.version('emocache')}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_version, help="Print the version."),
+    ] = False,
+) -> None:
+    """Extract features once, train emotion heads in seconds, share the cache."""
 
 
 def main() -> None:
@@ -233,7 +249,7 @@ def _show_extract(result: dict[str, Any]) -> None:
 def train(set_: Set = [], file: Params = PARAMS, as_json: Json = False) -> None:
     """Fit one head on the cache; pictures and frozen networks are not touched.
 
-    Example: emocache train --set train.lr=3e-4 --set train.hugme.without=[depth]
+    Example: emocache train --set train.lr=3e-4 --set train.hugme.beta=0.3
     """
     settings = params.load(file, set_)
     with _bar("epochs", as_json) as progress:

@@ -1,13 +1,18 @@
 """The index: which pictures and persons a cache knows, under row numbers that never change.
 
-Two Parquet tables below `<cache root>/index/`. `pictures.id` is the SHA-256 of the file's bytes;
-`persons.id` is a hash of picture and box. Rows are only ever appended: what leaves the data set
-keeps its row with the status `removed`. A failure is a row too, with a status and a reason.
+Below `<cache root>/index/`: two Parquet tables, `labels.json` with the definition of each label,
+and `index.json` with the SHA-256 of the others, checked by every read. `pictures.id` is the SHA-256
+of the file's bytes; `persons.id` is a hash of picture and box. Rows are only ever appended: what
+leaves the data set keeps its row with the status `removed`. A failure is a row too, with a status
+and a reason.
 """
 
 import hashlib
 import io
 import json
+import os
+import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,9 +22,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cache.errors import CacheError
-from cache.files import write_atomic
+from cache.files import sha256_file, sync, write_atomic, writing_to
+from cache.keys import is_sealed, sealed
 
-FORMAT = 1
+FORMAT = 2
 
 # `removed` rows are no longer part of the data set; the others are, and count as dropped.
 STATUSES = ("ok", "unlabelled", "repeated", "removed", "missing", "unreadable", "bad_box")
@@ -71,7 +77,8 @@ class Index:
 
     dataset: name of the reader that filled it last; note: what must be said beside every result
     (for example that labels are made up); labels: the C label names, in the order of every
-    label vector; pictures, persons: the two tables, as in `PICTURES` and `PERSONS`.
+    label vector; pictures, persons: the two tables, as in `PICTURES` and `PERSONS`; definitions:
+    for each label {"label": its name, "definition": the sentence that the text encoder reads}.
     """
 
     dataset: str
@@ -79,6 +86,7 @@ class Index:
     labels: tuple[str, ...]
     pictures: pa.Table
     persons: pa.Table
+    definitions: tuple[Mapping[str, str], ...] = ()
 
     @cached_property
     def boxes(self) -> np.ndarray:
@@ -107,36 +115,62 @@ class Index:
         """(P,) str: one of `STATUSES`."""
         return self.persons["status"].to_numpy()
 
-    def write(self, root: Path) -> None:
-        """Write both tables below `root`/index, each atomically."""
+    def files(self) -> dict[str, bytes]:
+        """What `write` writes, by file name."""
         about = {
             "format": FORMAT,
             "dataset": self.dataset,
             "note": self.note,
             "labels": list(self.labels),
         }
+        files = {}
         for name, table in (("pictures", self.pictures), ("persons", self.persons)):
             table = table.replace_schema_metadata({"emocache": json.dumps(about)})
             sink = io.BytesIO()
             pq.write_table(table, sink)
-            write_atomic(root / "index" / f"{name}.parquet", sink.getvalue())
+            files[f"{name}.parquet"] = sink.getvalue()
+        definitions = json.dumps([dict(one) for one in self.definitions], indent=2)
+        return {**files, "labels.json": definitions.encode()}
+
+    def write(self, root: Path) -> None:
+        """Write the folder `root`/index: made beside its place, then put there as a whole."""
+        folder, new, old = folder_of(root), root / ".index.partial", root / ".index.old"
+        with writing_to(folder):
+            shutil.rmtree(new, ignore_errors=True)
+            files = self.files()
+            for name, data in files.items():
+                write_atomic(new / name, data)
+            hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+            seal = sealed({"format": FORMAT, "files": hashes})
+            write_atomic(new / "index.json", json.dumps(seal, indent=1).encode())
+            shutil.rmtree(old, ignore_errors=True)
+            if folder.exists():
+                os.rename(folder, old)
+            os.rename(new, folder)
+            sync(root)
+            shutil.rmtree(old, ignore_errors=True)
 
     @classmethod
     def read(cls, root: Path) -> "Index":
-        """Read the index below `root`; CacheError where it is absent or of a newer format."""
-        folder = root / "index"
-        if not (folder / "persons.parquet").exists():
-            raise CacheError(f"no index in {folder}: run `emocache prepare`, or set cache.root")
+        """Read the index below `root`; CacheError where it is absent, damaged or of a newer
+        format."""
+        folder = folder_of(root)
+        damage = damage_of(root)
+        if damage:
+            raise CacheError(damage)
         pictures, persons = (
             pq.read_table(folder / f"{name}.parquet") for name in ("pictures", "persons")
         )
         about = json.loads(persons.schema.metadata[b"emocache"])
-        if about["format"] > FORMAT:
-            raise CacheError(
-                f"the index in {folder} has format {about['format']}, this emocache reads up to "
-                f"{FORMAT}: upgrade emocache"
-            )
-        return cls(about["dataset"], about["note"], tuple(about["labels"]), pictures, persons)
+        definitions = json.loads((folder / "labels.json").read_text())
+        return cls(
+            about["dataset"],
+            about["note"],
+            tuple(about["labels"]),
+            pictures,
+            persons,
+            tuple(definitions),
+        )
 
     def digest(self) -> str:
         """SHA-256 over everything a head's result depends on: ids, splits, labels, statuses."""
@@ -147,3 +181,41 @@ class Index:
         hasher.update(self.targets.tobytes())
         hasher.update(self.picture_rows.tobytes())
         return hasher.hexdigest()
+
+
+def folder_of(root: Path) -> Path:
+    return Path(root) / "index"
+
+
+def recover(root: Path) -> None:
+    """Put back the index that a killed `write` had moved aside. For the cache's only writer."""
+    old = Path(root) / ".index.old"
+    if old.exists() and not folder_of(root).exists():
+        os.rename(old, folder_of(root))
+
+
+def damage_of(root: Path) -> str:
+    """What is wrong with the files of the index below `root`, in a sentence; "" when nothing is."""
+    folder = folder_of(root)
+    if not folder.exists():
+        return f"no index in {folder}: run `emocache prepare`, or set cache.root"
+    try:
+        about = json.loads((folder / "index.json").read_text())
+    except (OSError, ValueError):
+        about = None
+    if isinstance(about, dict) and about.get("format", FORMAT) != FORMAT and is_sealed(about):
+        return (
+            f"the index in {folder} has format {about['format']}, this emocache reads {FORMAT}: "
+            "upgrade emocache"
+        )
+    mend = "run `emocache cache repair`, or `dvc checkout --force` where DVC tracks it"
+    if not isinstance(about, dict) or not is_sealed(about):
+        return f"{folder / 'index.json'} is missing or damaged: {mend}"
+    for name, expected in about["files"].items():
+        path = folder / name
+        if not path.is_file() or sha256_file(path) != expected:
+            return f"{path} is missing or damaged: {mend}"
+    stray = {path.name for path in folder.iterdir()} - {*about["files"], "index.json"}
+    if stray:
+        return f"{folder} holds files that are not of the index: {', '.join(sorted(stray))}"
+    return ""

@@ -21,6 +21,16 @@ def key_of(parts: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical(parts).encode()).hexdigest()
 
 
+def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record with a hash of itself, so that a flipped bit in it is noticed."""
+    return {**record, "seal": key_of(record)}
+
+
+def is_sealed(record: Mapping[str, Any]) -> bool:
+    """Whether `record` is as `sealed` made it."""
+    return record.get("seal") == key_of({k: v for k, v in record.items() if k != "seal"})
+
+
 def flatten(parts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """`{"resize": {"size": 128}}` as `{"resize.size": 128}`."""
     flat: dict[str, Any] = {}

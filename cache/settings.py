@@ -13,3 +13,5 @@ class Cache(BaseModel):
     shard_rows: Annotated[int, Field(ge=8, le=65536)] = 1024
     dtype: Literal["float16", "float32"] = "float16"
     compression: Literal["none", "zstd"] = "none"
+    # Other caches whose rows are copied instead of computed, where key and picture bytes agree.
+    take_from: tuple[Path, ...] = ()

@@ -10,14 +10,19 @@ import numpy as np
 from cache.errors import CacheError
 from cache.index import Index
 from cache.keys import in_short, key_of
-from cache.store import ids_digest, open_view, path_of
+from cache.store import ids_digest, open_view, path_of, rows_of
 from extract.views import Networks, View
 
 
 @dataclass(frozen=True)
 class Task:
-    """One picture to decode and the rows it serves: view name -> [(row, person row or None)]."""
+    """One picture to decode and the rows it serves: view name -> [(row, person row or None)].
 
+    shard: of the persons it serves. A picture with persons in two shards has two tasks, so that
+    shards are finished one after the other and a stop costs one of each view at most.
+    """
+
+    shard: int
     picture: int
     rows: Mapping[str, list[tuple[int, int | None]]]
 
@@ -25,7 +30,7 @@ class Task:
 @dataclass
 class Plan:
     """rows: the rows to compute for each view; reasons: why, a sentence a view; tasks: the same
-    rows by picture, in picture order; labels: label rows, which need no picture."""
+    rows by picture, shard after shard; label rows need no picture."""
 
     rows: dict[str, np.ndarray] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
@@ -35,13 +40,23 @@ class Plan:
     def empty(self) -> bool:
         return not any(len(rows) for rows in self.rows.values())
 
-    def stale(self, name: str) -> int:
-        return len(self.rows[name])
+    @property
+    def pictures(self) -> int:
+        """How many pictures have to be read."""
+        return len({task.picture for task in self.tasks})
 
 
-def make_plan(root: Path, index: Index, views: Mapping[str, View], networks: Networks) -> Plan:
+def make_plan(
+    root: Path,
+    index: Index,
+    views: Mapping[str, View],
+    networks: Networks,
+    shard_rows: int = 1024,
+    only: Mapping[str, np.ndarray] | None = None,
+) -> Plan:
     """Compare the cache at `root` with what index, settings and weights ask for. Loads no network.
 
+    only: rows by view to look at, the others are left as they are.
     Raises CacheError when the cache holds rows under other ids than the index: they would be
     read as the wrong persons.
     """
@@ -52,16 +67,20 @@ def make_plan(root: Path, index: Index, views: Mapping[str, View], networks: Net
         "pictures": np.unique(index.picture_rows[persons]),
         "labels": np.arange(len(index.labels)),
     }
-    by_picture: dict[int, dict[str, list]] = defaultdict(lambda: defaultdict(list))
+    first = np.zeros(len(index.pictures), int)  # person of each picture
+    first[index.picture_rows[persons[::-1]]] = persons[::-1]
+    tasks: dict[tuple[int, int], dict[str, list]] = defaultdict(lambda: defaultdict(list))
     for name, view in views.items():
         rows, reason = _missing(root, index, view, networks, wanted[view.rows])
+        if only is not None:
+            rows = rows[np.isin(rows, only.get(name, ()))]
         plan.rows[name], plan.reasons[name] = rows, reason
         for row in rows.tolist():
             if view.rows == "persons":
-                by_picture[int(index.picture_rows[row])][name].append((row, row))
+                tasks[row // shard_rows, int(index.picture_rows[row])][name].append((row, row))
             elif view.rows == "pictures":
-                by_picture[row][name].append((row, None))
-    plan.tasks = [Task(picture, dict(rows)) for picture, rows in sorted(by_picture.items())]
+                tasks[int(first[row]) // shard_rows, row][name].append((row, None))
+    plan.tasks = [Task(*place, dict(rows)) for place, rows in sorted(tasks.items())]
     return plan
 
 
@@ -90,7 +109,7 @@ def _missing(
             "index; set cache.root to a new folder"
         )
     for commit in stored.commits.values():
-        rows = [row for start, stop in commit["done"] for row in range(start, stop)]
+        rows = rows_of(commit)
         if commit["ids"] != ids_digest(ids, rows):
             raise CacheError(
                 f"{stored.path} holds other {view.rows} than the index in its rows {rows[0]} to "

@@ -6,7 +6,6 @@ A picture that is missing or unreadable has no bytes to be known by: its id is `
 until it can be read, and its rows keep their numbers then.
 """
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,10 +17,10 @@ import numpy as np
 import pyarrow as pa
 
 from cache.errors import DataError, KeyMismatch
-from cache.files import write_atomic
-from cache.index import PERSONS, PICTURES, Index, person_id
+from cache.index import PERSONS, PICTURES, Index, folder_of, person_id, recover
+from cache.lock import only_writer
 from extract import images
-from extract.datasets import SPLITS, PersonRecord, PictureRecord, get_dataset
+from extract.datasets import SPLITS, Dataset, PersonRecord, PictureRecord, get_dataset
 from extract.settings import Data
 
 Box = tuple[float, float, float, float]
@@ -72,11 +71,23 @@ def prepare(data: Data, cache_root: Path, workers: int = 4, limit: int = images.
     """
     cache_root = Path(cache_root)
     dataset = get_dataset(data.name)(data.root)
-    old = _old_index(cache_root, data.name, dataset.labels)
     records = list(dataset.records())
     if not any(record.persons for record in records):
         raise DataError(f"the {data.name} annotation in {data.root} has no persons: see data.root")
+    with only_writer(cache_root, "prepare"):
+        recover(cache_root)
+        return _prepare(data, dataset, records, cache_root, workers, limit)
 
+
+def _prepare(
+    data: Data,
+    dataset: Dataset,
+    records: list[PictureRecord],
+    cache_root: Path,
+    workers: int,
+    limit: int,
+) -> Report:
+    old = _old_index(cache_root, data.name, dataset.labels)
     paths = list(dict.fromkeys(record.path for record in records))
     with ThreadPoolExecutor(workers) as pool:
         found = pool.map(lambda path: _probe(dataset.root / path, limit), paths)
@@ -93,10 +104,8 @@ def prepare(data: Data, cache_root: Path, workers: int = 4, limit: int = images.
         dataset.labels,
         pa.Table.from_pylist(merge.pictures, PICTURES),
         pa.Table.from_pylist(merge.persons, PERSONS),
+        tuple({"label": n, "definition": dataset.definitions[n]} for n in dataset.labels),
     )
-    definitions = [{"label": n, "definition": dataset.definitions[n]} for n in dataset.labels]
-    text = json.dumps(definitions, indent=2, ensure_ascii=False) + "\n"
-    write_atomic(cache_root / "index" / "labels.json", text.encode())
     index.write(cache_root)
 
     report = Report(data.name, dataset.note, str(data.root), len(dataset.labels))
@@ -109,7 +118,7 @@ def prepare(data: Data, cache_root: Path, workers: int = 4, limit: int = images.
 
 
 def _old_index(cache_root: Path, name: str, labels: tuple[str, ...]) -> Index | None:
-    if not (cache_root / "index" / "persons.parquet").exists():
+    if not folder_of(cache_root).exists():
         return None
     old = Index.read(cache_root)
     if old.labels != labels:

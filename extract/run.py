@@ -1,11 +1,11 @@
 """The extraction: each picture is decoded once and serves every stale view of all its persons."""
 
 import contextlib
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import groupby, zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,12 @@ import numpy as np
 from cache.errors import DataError
 from cache.files import sha256_file
 from cache.index import Index
+from cache.keys import key_of
+from cache.lock import only_writer
 from cache.settings import Cache
-from cache.store import Row, ViewWriter, write_manifest
+from cache.share import take_rows
+from cache.store import path_of, view_names, write_manifest
+from cache.writer import Row, ViewWriter, sweep
 from extract import images
 from extract.plan import Plan, Task, make_plan, row_ids
 from extract.settings import Data, Extract
@@ -26,12 +30,13 @@ Progress = Callable[[int, int], None]
 @dataclass
 class Outcome:
     """What an extraction did: statuses of the rows it wrote and why, by view; the networks it
-    loaded; and the pictures, by path, that are not what the index knows: no row was written for
-    them, so that the next run tries them again."""
+    loaded; how many rows of each view came from other caches; and the pictures, by path, that are
+    not what the index knows: no row was written for them, so that the next run tries them again."""
 
     rows: dict[str, Counter[str]] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
     networks: tuple[str, ...] = ()
+    taken: dict[str, int] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
 
 
@@ -42,34 +47,77 @@ def extract(
     views: Mapping[str, View],
     networks: Networks,
     progress: Progress = lambda done, total: None,
+    only: Mapping[str, np.ndarray] | None = None,
 ) -> Outcome:
     """Bring the cache up to date: compute the missing and the stale rows, nothing else.
 
     A shard is committed as soon as its rows are complete, so that a stop at any moment loses
-    what stands in memory and no more; the next call computes only what is missing.
+    what stands in memory and no more; the next call computes only what is missing. Rows that a
+    cache of `cache.take_from` has under the same key are copied from there first.
+    only: rows by view to compute, whatever else is missing.
     """
-    index = Index.read(cache.root)
-    give_definitions(views, cache.root)
-    plan = make_plan(cache.root, index, views, networks)
-    outcome = Outcome(reasons=dict(plan.reasons))
-    _refuse_early(data, plan, views, networks)
-    writers = _Writers(cache, index, views, networks, plan)
-    with contextlib.closing(writers):  # whatever ends the run, rows that are ready are committed
-        for row, value in _labels(plan, views, networks):
-            writers.put("labels", row, value)
-        done = 0
-        for tasks, pictures in _decoded(plan, index, data, settings):
-            for task in _leave_out(tasks, pictures, index, outcome):
-                writers.forget(task)
-            for name, view in views.items():
-                for row, value in _compute(view, tasks, pictures, index, networks):
-                    writers.put(name, row, value)
-            done += len(tasks)
-            progress(done + len(outcome.skipped), len(plan.tasks))
-    write_manifest(cache.root, index.digest())
-    outcome.rows = writers.statuses
-    outcome.networks = networks.loaded
-    return outcome
+    with only_writer(cache.root, "extract"):
+        index = Index.read(cache.root)
+        give_definitions(views, index)
+        for name in view_names(cache.root):
+            sweep(path_of(cache.root, name))
+        plan = make_plan(cache.root, index, views, networks, cache.shard_rows, only)
+        outcome = Outcome(reasons=dict(plan.reasons))
+        outcome.taken = _take_over(cache, index, views, networks, plan)
+        if outcome.taken:
+            plan = make_plan(cache.root, index, views, networks, cache.shard_rows, only)
+        _refuse_early(data, plan, views, networks)
+        writers = _Writers(cache, index, views, networks, plan)
+        try:
+            # Whatever ends the run, rows that are ready are committed.
+            with contextlib.closing(writers):
+                blocks = _decoded(plan, index, data, settings)
+                _compute_all(plan, index, views, networks, blocks, writers, outcome, progress)
+        finally:
+            write_manifest(cache.root, index.digest())
+        outcome.rows = writers.statuses
+        outcome.networks = networks.loaded
+        return outcome
+
+
+def _compute_all(
+    plan: Plan,
+    index: Index,
+    views: Mapping[str, View],
+    networks: Networks,
+    blocks: Iterator[tuple[list[Task], list["Picture"]]],
+    writers: "_Writers",
+    outcome: Outcome,
+    progress: Progress,
+) -> None:
+    for row, value in _labels(plan, views, networks):
+        writers.put("labels", row, value)
+    seen: set[int] = set()
+    for tasks, pictures in blocks:
+        seen |= {task.picture for task in tasks}
+        for task in _leave_out(tasks, pictures, index, outcome):
+            writers.forget(task)
+        for name, view in views.items():
+            for row, value in _compute(view, tasks, pictures, index, networks):
+                writers.put(name, row, value)
+        progress(len(seen), plan.pictures)
+
+
+def _take_over(
+    cache: Cache,
+    index: Index,
+    views: Mapping[str, View],
+    networks: Networks,
+    plan: Plan,
+) -> dict[str, int]:
+    """Copy what other caches have of the planned rows; gives how many rows of each view."""
+    taken: Counter[str] = Counter()
+    for donor in cache.take_from:
+        for name, rows in plan.rows.items():
+            if len(rows):
+                key, ids = key_of(views[name].parts(networks)), row_ids(index, views[name])
+                taken[name] += take_rows(cache, name, key, ids, rows, donor)
+    return {name: count for name, count in taken.items() if count}
 
 
 def _refuse_early(data: Data, plan: Plan, views: Mapping[str, View], networks: Networks) -> None:
@@ -115,15 +163,15 @@ class _Writers:
                     self.open[name].forget(row)
 
     def close(self) -> None:
-        for writer in self.open.values():
-            writer.close()
+        with contextlib.ExitStack() as closing:  # one that fails does not keep the others
+            for writer in self.open.values():
+                closing.callback(writer.close)
 
 
-def give_definitions(views: Mapping[str, View], root: Path) -> None:
-    """Hand the label definitions that `prepare` wrote to the view that reads them."""
-    path = root / "index" / "labels.json"
-    if "labels" in views and path.exists():
-        views["labels"].definitions = json.loads(path.read_text())
+def give_definitions(views: Mapping[str, View], index: Index) -> None:
+    """Hand the label definitions of the index to the view that reads them."""
+    if "labels" in views:
+        views["labels"].definitions = [dict(one) for one in index.definitions]
 
 
 def _leave_out(
@@ -171,17 +219,25 @@ def _decoded(
             return error if lasts else changed
         return picture if picture.id == known else changed
 
-    blocks = [
-        plan.tasks[start : start + settings.block]
-        for start in range(0, len(plan.tasks), settings.block)
-    ]
+    blocks = []
+    for _, group in groupby(plan.tasks, key=lambda task: task.shard):
+        tasks = list(group)
+        size = settings.block
+        blocks += [tasks[start : start + size] for start in range(0, len(tasks), size)]
     with ThreadPoolExecutor(settings.workers) as pool:
-        ahead = [pool.submit(read, task) for task in blocks[0]] if blocks else []
-        for number, block in enumerate(blocks):
+        reading: dict[int, Future[Picture]] = {}
+
+        def start(block: list[Task]) -> dict[int, "Future[Picture]"]:
+            # A picture at the border of two shards is in both blocks, and read once.
+            return {
+                task.picture: reading.get(task.picture) or pool.submit(read, task) for task in block
+            }
+
+        for block, following in zip_longest(blocks, blocks[1:], fillvalue=[]):
+            reading = reading or start(block)
+            ahead = start(following)
+            yield list(block), [reading[task.picture].result() for task in block]
             reading = ahead
-            following = blocks[number + 1] if number + 1 < len(blocks) else []
-            ahead = [pool.submit(read, task) for task in following]
-            yield block, [future.result() for future in reading]
 
 
 def _bytes_of(path: Path) -> str:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from cache.store import ArraySpec, Row, RowSpace, ViewSpec
+from cache.shards import ArraySpec
+from cache.store import RowSpace, ViewSpec
+from cache.writer import Row
 from extract import backbones, detectors, images
 from extract import settings as config
 from extract.weights import Weights, find

@@ -33,12 +33,12 @@ def prepare(settings: Settings) -> dict[str, Any]:
     return read(settings.data, settings.cache.root, workers=settings.extract.workers).as_dict()
 
 
-def views_of(settings: Settings) -> dict[str, Any]:
+def views_of(settings: Settings, index: Index) -> dict[str, Any]:
     from extract.run import give_definitions
     from extract.views import make_views
 
     views = make_views(settings.views, settings.cache.dtype, settings.extract.batch)
-    give_definitions(views, settings.cache.root)
+    give_definitions(views, index)
     return views
 
 
@@ -49,13 +49,14 @@ def plan(settings: Settings) -> dict[str, Any]:
 
     networks = Networks(settings.weights, lambda: "cpu")
     index = Index.read(settings.cache.root)
-    found = make_plan(settings.cache.root, index, views_of(settings), networks)
+    views = views_of(settings, index)
+    found = make_plan(settings.cache.root, index, views, networks, settings.cache.shard_rows)
     return {
         "views": {
             name: {"rows": len(rows), "reason": found.reasons[name]}
             for name, rows in found.rows.items()
         },
-        "pictures": len(found.tasks),
+        "pictures": found.pictures,
     }
 
 
@@ -68,7 +69,7 @@ def extract(
     from extract.views import Networks
 
     networks = Networks(settings.weights, lambda: device_of(settings), on_load)
-    views = views_of(settings)
+    views = views_of(settings, Index.read(settings.cache.root))
     outcome = run(settings.data, settings.cache, settings.extract, views, networks, progress)
     if outcome.skipped:
         path, reason = next(iter(outcome.skipped.items()))
@@ -79,6 +80,7 @@ def extract(
         )
     return {
         "rows": {name: dict(statuses) for name, statuses in outcome.rows.items()},
+        "taken": outcome.taken,
         "why": outcome.reasons,
         "networks": [networks.weights(name).words() for name in outcome.networks],
         "untrained": [n for n in outcome.networks if not networks.weights(n).trained],

@@ -10,7 +10,9 @@ from PIL import Image
 
 from cache.files import sha256_file
 from cache.index import PERSONS, PICTURES, Index, person_id
-from cache.store import ArraySpec, Row, ViewSpec
+from cache.shards import ArraySpec
+from cache.store import ViewSpec
+from cache.writer import Row
 from extract import images
 from extract.views import View
 

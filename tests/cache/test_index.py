@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from cache.errors import CacheError
 from cache.index import PERSONS, PICTURES, Index, person_id
+from cache.keys import sealed
 
 
 def index(persons=3, labels=("joy", "fear")):
@@ -68,10 +68,10 @@ def test_no_index_is_a_sentence(tmp_path):
 
 def test_newer_format_is_refused(tmp_path):
     index().write(tmp_path)
-    path = tmp_path / "index" / "persons.parquet"
-    table = pq.read_table(path)
-    about = json.loads(table.schema.metadata[b"emocache"]) | {"format": 99}
-    pq.write_table(table.replace_schema_metadata({"emocache": json.dumps(about)}), path)
+    path = tmp_path / "index" / "index.json"
+    about = json.loads(path.read_text()) | {"format": 99}
+    del about["seal"]
+    path.write_text(json.dumps(sealed(about)))
     with pytest.raises(CacheError, match="format 99"):
         Index.read(tmp_path)
 

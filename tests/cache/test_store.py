@@ -9,15 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cache.errors import CacheError, KeyMismatch
-from cache.store import (
-    STATUS,
-    ArraySpec,
-    Row,
-    ViewSpec,
-    ViewWriter,
-    open_view,
-    write_manifest,
-)
+from cache.shards import ArraySpec
+from cache.store import STATUS, ViewSpec, open_view, sealed, write_manifest
+from cache.writer import Row, ViewWriter
 
 WIDTH = 6
 
@@ -125,7 +119,9 @@ def test_mixed_keys_are_refused_and_both_named(tmp_path):
     fill(tmp_path, 8)
     record = tmp_path / "body.zarr/commits/000000.json"
     other = spec(size=224).key
-    record.write_text(json.dumps(json.loads(record.read_text()) | {"key": other}))
+    commit = json.loads(record.read_text()) | {"key": other}
+    del commit["seal"]
+    record.write_text(json.dumps(sealed(commit)))
     with pytest.raises(KeyMismatch, match=f"{spec().key[:12]}.*{other[:12]}"):
         open_view(tmp_path, "body")
 
@@ -139,7 +135,7 @@ def test_a_shard_that_is_gone_or_cut_is_not_read(tmp_path, damage):
         shard.unlink()
     else:
         shard.write_bytes(b"" if damage == "empty" else data[:-7])
-    with pytest.raises(CacheError, match="emocache extract"):
+    with pytest.raises(CacheError, match="emocache cache repair"):
         open_view(tmp_path, "body").read()
 
 

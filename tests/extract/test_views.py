@@ -14,7 +14,8 @@ from PIL import Image
 from skimage import data
 
 from cache.keys import canonical, differences, key_of
-from cache.store import STATUS, Row, ViewWriter, open_view
+from cache.store import STATUS, open_view
+from cache.writer import Row, ViewWriter
 from extract import images
 from extract import settings as config
 from extract import views as module

@@ -7,7 +7,9 @@ import numpy as np
 import pyarrow as pa
 
 from cache.index import PERSONS, PICTURES, Index
-from cache.store import STATUS, ArraySpec, Row, ViewSpec, ViewWriter
+from cache.shards import ArraySpec
+from cache.store import STATUS, ViewSpec
+from cache.writer import Row, ViewWriter
 from train.data import Features, ViewData, from_arrays
 from train.settings import Train
 

@@ -1,0 +1,46 @@
+"""One writer a cache: a lock that the system itself takes back when its process dies."""
+
+import contextlib
+import fcntl
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+from cache.errors import CacheError
+from cache.files import writing_to
+
+log = logging.getLogger("cache")
+
+
+@contextlib.contextmanager
+def only_writer(root: Path, command: str) -> Iterator[None]:
+    """Hold the cache at `root` for writing; `command` is what others are told.
+
+    Raises CacheError, naming the holder, when another process holds it. Readers need no lock:
+    they read what is committed. The lock is `flock` on `<root>/.lock`; the file stays, a lock of
+    a dead process does not.
+    """
+    root = Path(root)
+    with writing_to(root):
+        root.mkdir(parents=True, exist_ok=True)
+        file = open(root / ".lock", "a+")  # noqa: SIM115 - closed below
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise CacheError(
+                f"the cache {root} is being written by {holder}: wait for it or stop it, or set "
+                "cache.root to another folder and merge the two afterwards"
+            ) from None
+        except OSError as error:  # some network file systems have no locks
+            log.warning("%s cannot be locked (%s): see that one process writes it", root, error)
+        file.truncate(0)
+        now = datetime.now().isoformat(" ", "seconds")
+        file.write(f"`emocache {command}`, process {os.getpid()} on {socket.gethostname()}, {now}")
+        file.flush()
+        yield

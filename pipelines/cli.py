@@ -1,42 +1,40 @@
 """The command `emocache`: parses, calls `pipelines.stages`, prints. Nothing else lives here."""
 
-import contextlib
 import importlib.metadata
-import json
 import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from cache.errors import EmocacheError, SettingsError
+from pipelines import cli_cache, stages
 from pipelines import settings as params
-from pipelines import stages
+from pipelines.console import (
+    PARAMS,
+    Json,
+    Params,
+    Set,
+    bar,
+    counts,
+    err,
+    escape,
+    out,
+    say,
+    untrained,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-cache_app = typer.Typer(no_args_is_help=True, help="Look after the cache.")
-app.add_typer(cache_app, name="cache")
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
-
-
-def _pairs_of(texts: list[str]) -> list[str]:
-    for text in texts:
-        if not text.partition("=")[1]:
-            raise typer.BadParameter(f"{text!r}: write it as --set section.key=value")
-    return texts
+app.add_typer(cli_cache.app, name="cache")
+INTERRUPTED = 130
 
 
 def _boxes(texts: list[str]) -> list[str]:
@@ -52,21 +50,6 @@ def _boxes(texts: list[str]) -> list[str]:
 
 def _box(text: str) -> tuple[float, ...]:
     return tuple(float(side) for side in text.split(","))
-
-
-Set = Annotated[
-    list[str],
-    typer.Option(
-        "--set",
-        metavar="A.B=VALUE",
-        callback=_pairs_of,
-        help="Change one setting of params.yaml, for now.",
-    ),
-]
-Params = Annotated[Path, typer.Option("--params", help="The settings file.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
-PARAMS = Path("params.yaml")
-INTERRUPTED = 130
 
 
 def _version(asked: bool) -> None:
@@ -96,54 +79,12 @@ def main() -> None:
     try:
         app()
     except EmocacheError as refusal:
-        err.print(f"[bold red]refused:[/] {_escape(refusal)}")
+        err.print(f"[bold red]refused:[/] {escape(refusal)}")
         sys.exit(1)
     except SystemExit as end:
         if end.code == INTERRUPTED:  # typer makes this of Ctrl-C
             err.print("stopped; what was committed stays, run the same command to go on")
         raise
-
-
-def _escape(text: object) -> str:
-    return escape(str(text))
-
-
-def _say(result: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]], None]) -> None:
-    if as_json:
-        typer.echo(json.dumps(result, default=str))
-    else:
-        show(result)
-
-
-def _untrained(names: list[str]) -> None:
-    for name in names:
-        out.print(
-            f"[bold yellow]UNTRAINED[/] {_escape(name)} runs on random weights: its features carry "
-            "no learned meaning"
-        )
-
-
-@contextlib.contextmanager
-def _bar(what: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr, from the first step on: none where there is nothing to do."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    progress = Progress(*columns, console=err, disable=quiet)
-    task = progress.add_task(what, total=None)
-
-    def step(done: int, total: int) -> None:
-        progress.start()
-        progress.update(task, completed=done, total=total)
-
-    try:
-        yield step
-    finally:
-        if progress.live.is_started:
-            progress.stop()
 
 
 @app.command()
@@ -163,7 +104,7 @@ def scenes(
 
     settings = params.load(file, set_)
     made = make_scenes(folder, settings.demo)
-    _say({"folder": str(folder), **made}, as_json, lambda r: out.print(_escape(_pairs(r))))
+    say({"folder": str(folder), **made}, as_json, lambda r: out.print(escape(_pairs(r))))
 
 
 @app.command()
@@ -173,32 +114,28 @@ def prepare(set_: Set = [], file: Params = PARAMS, as_json: Json = False) -> Non
     Example: emocache prepare --set data.name=emotic --set data.root=/data/emotic
     """
     report = stages.prepare(params.load(file, set_))
-    _say(report, as_json, _show_prepare)
+    say(report, as_json, _show_prepare)
 
 
 def _show_prepare(report: dict[str, Any]) -> None:
-    out.print(f"{report['dataset']} at {_escape(report['root'])}: {report['labels']} labels")
+    out.print(f"{report['dataset']} at {escape(report['root'])}: {report['labels']} labels")
     if report["note"]:
-        out.print(f"[yellow]{_escape(report['note'])}[/]")
+        out.print(f"[yellow]{escape(report['note'])}[/]")
     table = Table("split", "pictures", "persons", "labels per person")
     for split in report["persons"]:
         table.add_row(
             split,
-            _counts(report["pictures"].get(split, {})),
-            _counts(report["persons"][split]),
+            counts(report["pictures"].get(split, {})),
+            counts(report["persons"][split]),
             f"{report['labels_per_person'].get(split, float('nan')):.2f}",
         )
     out.print(table)
     for what, rows in report["rows"].items():
-        out.print(f"rows of {what}: {_counts(rows)}")
+        out.print(f"rows of {what}: {counts(rows)}")
     if report["oddities"]:
-        out.print("found on the way: " + _escape(_counts(report["oddities"])))
+        out.print("found on the way: " + escape(counts(report["oddities"])))
     for warning in report["warnings"]:
-        out.print(f"[yellow]{_escape(warning)}[/]")
-
-
-def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{n:,} {name}" for name, n in counts.items()) or "none"
+        out.print(f"[yellow]{escape(warning)}[/]")
 
 
 @app.command()
@@ -207,13 +144,13 @@ def plan(set_: Set = [], file: Params = PARAMS, as_json: Json = False) -> None:
 
     Example: emocache plan --set views.depth.network=Intel/dpt-large
     """
-    _say(stages.plan(params.load(file, set_)), as_json, _show_plan)
+    say(stages.plan(params.load(file, set_)), as_json, _show_plan)
 
 
 def _show_plan(found: dict[str, Any]) -> None:
     table = Table("view", "rows", "why")
     for name, view in found["views"].items():
-        table.add_row(name, f"{view['rows']:,}", _escape(view["reason"]))
+        table.add_row(name, f"{view['rows']:,}", escape(view["reason"]))
     out.print(table)
     out.print(f"pictures to decode: {found['pictures']:,}")
 
@@ -228,19 +165,19 @@ def extract(set_: Set = [], file: Params = PARAMS, as_json: Json = False) -> Non
 
     def loading(weights: Any) -> None:
         if not as_json:
-            out.print(_escape(weights.words()))
+            out.print(escape(weights.words()))
 
-    with _bar("pictures", as_json) as progress:
+    with bar("pictures", as_json) as progress:
         result = stages.extract(settings, progress, loading)
-    _say(result, as_json, _show_extract)
+    say(result, as_json, _show_extract)
 
 
 def _show_extract(result: dict[str, Any]) -> None:
     table = Table("view", "rows written", "why")
     for name, rows in result["rows"].items():
-        table.add_row(name, _counts(rows), _escape(result["why"][name]))
+        table.add_row(name, counts(rows), escape(result["why"][name]))
     out.print(table)
-    _untrained(result["untrained"])
+    untrained(result["untrained"])
     if not result["networks"]:
         out.print("the cache is up to date; no network was loaded")
 
@@ -252,18 +189,18 @@ def train(set_: Set = [], file: Params = PARAMS, as_json: Json = False) -> None:
     Example: emocache train --set train.lr=3e-4 --set train.hugme.beta=0.3
     """
     settings = params.load(file, set_)
-    with _bar("epochs", as_json) as progress:
+    with bar("epochs", as_json) as progress:
         result = stages.train(
             settings, lambda row: progress(int(row["epoch"]), settings.train.epochs)
         )
-    _say(result, as_json, _show_train)
+    say(result, as_json, _show_train)
 
 
 def _show_train(result: dict[str, Any]) -> None:
-    _untrained(result["untrained"])
+    untrained(result["untrained"])
     for split, reasons in result["dropped"].items():
         if reasons:
-            out.print(f"dropped from {split}: {_counts(reasons)}")
+            out.print(f"dropped from {split}: {counts(reasons)}")
     val = result["val_map"]
     out.print(
         f"{result['head']} fitted on {result['persons']['train']} persons in "
@@ -279,7 +216,7 @@ def evaluate(set_: Set = [], file: Params = PARAMS, as_json: Json = False) -> No
 
     Example: emocache evaluate --set evaluate.split=val
     """
-    _say(stages.evaluate(params.load(file, set_)), as_json, _show_metrics)
+    say(stages.evaluate(params.load(file, set_)), as_json, _show_metrics)
 
 
 def _show_metrics(metrics: dict[str, Any]) -> None:
@@ -295,16 +232,16 @@ def _show_metrics(metrics: dict[str, Any]) -> None:
     table.add_row("chance mAP", f"{100 * numbers['chance_mAP']:.1f} %")
     table.add_row("mAP, interpolated (VOC)", f"{100 * numbers['mAP_interpolated']:.1f} %")
     table.add_row("N evaluated", f"{numbers['n_evaluated']:,}")
-    table.add_row("N dropped", f"{numbers['n_dropped']:,} ({_counts(numbers['dropped'])})")
+    table.add_row("N dropped", f"{numbers['n_dropped']:,} ({counts(numbers['dropped'])})")
     out.print(table)
     out.print(
         f"{about['dataset']}, head {about['head']}, seed {about['seed']}, cache key "
         f"{about['cache_key'][:12]}; {about['interval']}"
     )
     if about["note"]:
-        out.print(f"[yellow]{_escape(about['note'])}[/]")
+        out.print(f"[yellow]{escape(about['note'])}[/]")
     for weights in about["weights"].split("; "):
-        out.print("  " + _escape(weights), style="yellow" if "UNTRAINED" in weights else "dim")
+        out.print("  " + escape(weights), style="yellow" if "UNTRAINED" in weights else "dim")
 
 
 @app.command()
@@ -315,7 +252,7 @@ def report(set_: Set = [], file: Params = PARAMS, as_json: Json = False) -> None
     """
     path = stages.report(params.load(file, set_))
     size = path.stat().st_size
-    _say(
+    say(
         {"report": str(path), "bytes": size},
         as_json,
         lambda _: out.print(f"{path} ({size / 1e6:.1f} MB)"),
@@ -346,15 +283,15 @@ def predict(
 
     settings = params.load(file, set_)
     result = run(settings, head, pictures, [_box(text) for text in box], folder, top)
-    _say(result, as_json, lambda r: _show_predictions(r, top))
+    say(result, as_json, lambda r: _show_predictions(r, top))
     if all(picture["status"] != "ok" for picture in result["pictures"]):
         raise typer.Exit(1)
 
 
 def _show_predictions(result: dict[str, Any], top: int) -> None:
     if result["note"]:
-        out.print(f"[yellow]head trained on {result['dataset']}: {_escape(result['note'])}[/]")
-    _untrained(result["untrained"])
+        out.print(f"[yellow]head trained on {result['dataset']}: {escape(result['note'])}[/]")
+    untrained(result["untrained"])
     if result["not_learned"]:
         out.print(
             f"no score for {len(result['not_learned'])} labels that no training person had: "
@@ -362,10 +299,10 @@ def _show_predictions(result: dict[str, Any], top: int) -> None:
         )
     for picture in result["pictures"]:
         if picture["status"] != "ok":
-            out.print(f"{_escape(picture['picture'])}: {_escape(picture['reason'])}")
+            out.print(f"{escape(picture['picture'])}: {escape(picture['reason'])}")
             continue
         table = Table(
-            "person", "face", "objects (DARN weight)", "emotions", title=_escape(picture["picture"])
+            "person", "face", "objects (DARN weight)", "emotions", title=escape(picture["picture"])
         )
         for number, person in enumerate(picture["people"], 1):
             things = [
@@ -381,39 +318,7 @@ def _show_predictions(result: dict[str, Any], top: int) -> None:
             )
         out.print(table)
         if "overlay" in picture:
-            out.print(f"overlay: {_escape(picture['overlay'])}")
-
-
-@cache_app.command("ls")
-def cache_ls(set_: Set = [], file: Params = PARAMS, as_json: Json = False) -> None:
-    """List the views: rows by status, key, size, weights.
-
-    Example: emocache cache ls
-    """
-    _say(stages.cache_contents(params.load(file, set_)), as_json, _show_cache)
-
-
-def _show_cache(found: dict[str, Any]) -> None:
-    out.print(
-        f"{found['dataset']}: persons {_counts(found['persons'])}; {found['pictures']} pictures"
-    )
-    if found["note"]:
-        out.print(f"[yellow]{_escape(found['note'])}[/]")
-    table = Table("view", "rows", "key", "MB", "files", "weights")
-    for name, view in found["views"].items():
-        words = ", ".join(
-            f"{one['network']} ({one['source'] if one['trained'] else 'UNTRAINED'})"
-            for one in view["weights"]
-        )
-        table.add_row(
-            name,
-            _counts(view["rows"]),
-            view["key"][:12],
-            f"{view['bytes'] / 1e6:.1f}",
-            str(view["files"]),
-            _escape(words),
-        )
-    out.print(table)
+            out.print(f"overlay: {escape(picture['overlay'])}")
 
 
 @app.command()
@@ -445,7 +350,7 @@ def demo() -> None:
         file=PARAMS,
         as_json=False,
     )
-    out.print(f"report: {_escape((stages.RESULTS / 'report.html').resolve())}")
+    out.print(f"report: {escape((stages.RESULTS / 'report.html').resolve())}")
 
 
 def _photographs() -> list[Path]:

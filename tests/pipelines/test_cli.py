@@ -12,7 +12,7 @@ from PIL import Image
 
 from cache.index import Index
 from cache.store import open_view
-from pipelines import cli, stages
+from pipelines import cli, cli_cache, stages
 from pipelines.settings import load
 from tests.pipelines.conftest import ROOT, Done, environment, run
 
@@ -20,7 +20,7 @@ COMMANDS = [
     [command.name or command.callback.__name__] for command in cli.app.registered_commands
 ] + [
     ["cache", command.name or command.callback.__name__]
-    for command in cli.cache_app.registered_commands
+    for command in cli_cache.app.registered_commands
 ]
 PROJECT_COMMANDS = [
     "prepare",

@@ -1,0 +1,82 @@
+"""What every command shares: the two consoles, its usual options, and how results are shown."""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import markup
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def _pairs_of(texts: list[str]) -> list[str]:
+    for text in texts:
+        if not text.partition("=")[1]:
+            raise typer.BadParameter(f"{text!r}: write it as --set section.key=value")
+    return texts
+
+
+Set = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="A.B=VALUE",
+        callback=_pairs_of,
+        help="Change one setting of params.yaml, for now.",
+    ),
+]
+Params = Annotated[Path, typer.Option("--params", help="The settings file.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+PARAMS = Path("params.yaml")
+
+
+def escape(text: object) -> str:
+    return markup.escape(str(text))
+
+
+def say(result: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]], None]) -> None:
+    if as_json:
+        typer.echo(json.dumps(result, default=str))
+    else:
+        show(result)
+
+
+def untrained(names: list[str]) -> None:
+    for name in names:
+        out.print(
+            f"[bold yellow]UNTRAINED[/] {escape(name)} runs on random weights: its features carry "
+            "no learned meaning"
+        )
+
+
+@contextlib.contextmanager
+def bar(what: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr, from the first step on: none where there is nothing to do."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    progress = Progress(*columns, console=err, disable=quiet)
+    task = progress.add_task(what, total=None)
+
+    def step(done: int, total: int) -> None:
+        progress.start()
+        progress.update(task, completed=done, total=total)
+
+    try:
+        yield step
+    finally:
+        if progress.live.is_started:
+            progress.stop()
+
+
+def counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{n:,} {name}" for name, n in counts.items()) or "none"

@@ -10,7 +10,9 @@ from PIL import Image
 
 from cache.errors import DataError, KeyMismatch, SettingsError
 from cache.keys import in_short, key_of
-from cache.store import STATUS, ArraySpec, Row
+from cache.shards import ArraySpec
+from cache.store import STATUS
+from cache.writer import Row
 from extract import images
 from extract.views import Networks, Subject, View, make_views
 from pipelines.overlay import PersonMark, draw

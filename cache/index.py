@@ -110,6 +110,22 @@ class Index:
         """(P,) int64: row of each person's picture."""
         return self.persons["picture"].to_numpy().astype(np.int64)
 
+    def ids(self, rows: str) -> list[str]:
+        """What names each row of the row space `rows`: persons, pictures or labels."""
+        tables = {"persons": self.persons, "pictures": self.pictures}
+        return tables[rows]["id"].to_pylist() if rows in tables else list(self.labels)
+
+    def wanted(self, rows: str) -> np.ndarray:
+        """The rows of the row space `rows` that have features: of persons with the status ok."""
+        persons = np.flatnonzero(self.person_status == "ok")
+        if rows == "persons":
+            return persons
+        return (
+            np.unique(self.picture_rows[persons])
+            if rows == "pictures"
+            else np.arange(len(self.labels))
+        )
+
     @cached_property
     def person_status(self) -> np.ndarray:
         """(P,) str: one of `STATUSES`."""
@@ -123,26 +139,25 @@ class Index:
             "note": self.note,
             "labels": list(self.labels),
         }
-        files = {}
+        files: dict[str, bytes] = {}
         for name, table in (("pictures", self.pictures), ("persons", self.persons)):
             table = table.replace_schema_metadata({"emocache": json.dumps(about)})
             sink = io.BytesIO()
             pq.write_table(table, sink)
             files[f"{name}.parquet"] = sink.getvalue()
         definitions = json.dumps([dict(one) for one in self.definitions], indent=2)
-        return {**files, "labels.json": definitions.encode()}
+        files["labels.json"] = definitions.encode()
+        hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+        seal = sealed({**about, "files": hashes})
+        return {**files, "index.json": json.dumps(seal, indent=1).encode()}
 
     def write(self, root: Path) -> None:
         """Write the folder `root`/index: made beside its place, then put there as a whole."""
         folder, new, old = folder_of(root), root / ".index.partial", root / ".index.old"
         with writing_to(folder):
             shutil.rmtree(new, ignore_errors=True)
-            files = self.files()
-            for name, data in files.items():
+            for name, data in self.files().items():
                 write_atomic(new / name, data)
-            hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-            seal = sealed({"format": FORMAT, "files": hashes})
-            write_atomic(new / "index.json", json.dumps(seal, indent=1).encode())
             shutil.rmtree(old, ignore_errors=True)
             if folder.exists():
                 os.rename(folder, old)
@@ -159,9 +174,10 @@ class Index:
         if damage:
             raise CacheError(damage)
         pictures, persons = (
-            pq.read_table(folder / f"{name}.parquet") for name in ("pictures", "persons")
+            pq.read_table(folder / f"{name}.parquet").cast(schema)
+            for name, schema in (("pictures", PICTURES), ("persons", PERSONS))
         )
-        about = json.loads(persons.schema.metadata[b"emocache"])
+        about = json.loads((folder / "index.json").read_text())
         definitions = json.loads((folder / "labels.json").read_text())
         return cls(
             about["dataset"],

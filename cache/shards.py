@@ -6,7 +6,7 @@ is several times faster (docs/benchmarks.md).
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -92,65 +92,83 @@ class Layout:
         shard = files.get(self.file("a", 0))
         return shard.to_bytes() if shard is not None else None
 
-    def read(self, path: Path, out: np.ndarray) -> list[tuple[int, int]]:
+    def checksums(self, shard: bytes) -> list[int]:
+        """The CRC-32C of each chunk of an encoded shard; -1 for a chunk of the fill value only."""
+        return [
+            -1 if offset == EMPTY else _checksum(shard[offset : offset + nbytes])
+            for offset, nbytes in self._table(shard[-self._index_bytes : -4])
+        ]
+
+    def read(self, path: Path, out: np.ndarray, checksums: Sequence[int]) -> list[tuple[int, int]]:
         """Read the first `len(out)` rows of the shard at `path` into `out` (C-contiguous).
 
-        Returns the row ranges [start, stop) whose bytes fail their checksum; all of them when the
-        file or its index is damaged. `out` holds nothing of worth there.
+        checksums: what `checksums` gave when the shard was committed.
+        Returns the row ranges [start, stop) that are not proven by them; all rows when the file is
+        missing or its index damaged. `out` holds nothing of worth there.
         """
-        rows = len(out)
+        starts = range(0, len(out), self.chunk_rows)
+        ranges = [(start, min(start + self.chunk_rows, len(out))) for start in starts]
         try:
             with open(path, "rb", buffering=0) as file:
                 index = self._index(file)
                 if index is None:
-                    return [(0, rows)]
-                bad = []
-                for chunk, start in enumerate(range(0, rows, self.chunk_rows)):
-                    stop = min(start + self.chunk_rows, rows)
-                    if not self._read_chunk(file, *index[chunk], out[start:stop]):
-                        bad.append((start, stop))
-                return bad
+                    return ranges
+                return [
+                    (start, stop)
+                    for (start, stop), place, checksum in zip(
+                        ranges, index, checksums, strict=False
+                    )
+                    if self._read_chunk(file, *place, out[start:stop]) != checksum
+                ]
         except FileNotFoundError:
-            return [(0, rows)]
+            return ranges
 
-    def _index(self, file: Any) -> list[tuple[int, int]] | None:
-        """(offset, size) in bytes of each chunk, from the end of the file; None when damaged."""
-        chunks = self.shard_rows // self.chunk_rows
-        size = os.fstat(file.fileno()).st_size
-        length = 16 * chunks + 4
-        if size < length:
-            return None
-        file.seek(size - length)
-        data = file.read(length)
-        if not _proven(data[:-4], data[-4:]):
-            return None
-        table = np.frombuffer(data[:-4], "<u8").reshape(chunks, 2)
+    @property
+    def _index_bytes(self) -> int:
+        return 16 * (self.shard_rows // self.chunk_rows) + 4
+
+    @staticmethod
+    def _table(index: bytes) -> list[tuple[int, int]]:
+        """(offset, size) in bytes of each chunk."""
+        table = np.frombuffer(index, "<u8").reshape(-1, 2)
         return [(int(offset), int(nbytes)) for offset, nbytes in table]
 
-    def _read_chunk(self, file: Any, offset: int, nbytes: int, out: np.ndarray) -> bool:
+    def _index(self, file: Any) -> list[tuple[int, int]] | None:
+        """The index at the end of the file; None when it is damaged."""
+        size = os.fstat(file.fileno()).st_size
+        if size < self._index_bytes:
+            return None
+        file.seek(size - self._index_bytes)
+        data = file.read(self._index_bytes)
+        return self._table(data[:-4]) if crc32c(data[:-4]) == _checksum(data) else None
+
+    def _read_chunk(self, file: Any, offset: int, nbytes: int, out: np.ndarray) -> int | None:
+        """Fill `out` from a chunk; gives its checksum, None where it does not match its bytes."""
         if offset == nbytes == EMPTY:
             out[...] = self.array.fill
-            return True
+            return -1
         flat: Any = out.reshape(-1).view(np.uint8)
-        if nbytes < 4 or (self.compression == "none" and nbytes < flat.nbytes + 4):
-            return False
+        plain = self.compression == "none"
+        if nbytes < (flat.nbytes if plain else 0) + 4:
+            return None
         file.seek(offset)
-        if self.compression == "none":
+        if plain:
             # The chunk of an array's end is padded: the rows, the padding, the checksum.
             tail = bytearray(nbytes - flat.nbytes)
             if file.readinto(flat) + file.readinto(tail) != nbytes:
-                return False
-            padding = memoryview(tail)[:-4]
-            return int.from_bytes(tail[-4:], "little") == crc32c(padding, crc32c(flat))
+                return None
+            found = crc32c(memoryview(tail)[:-4], crc32c(flat))
+            return found if found == _checksum(tail) else None
         data = file.read(nbytes)
-        if len(data) != nbytes or not _proven(data[:-4], data[-4:]):
-            return False
+        if len(data) != nbytes or crc32c(data[:-4]) != _checksum(data):
+            return None
         chunk = np.frombuffer(Zstd().decode(data[:-4]), np.uint8)[: flat.nbytes]
         if len(chunk) != flat.nbytes:
-            return False
+            return None
         flat[:] = chunk
-        return True
+        return _checksum(data)
 
 
-def _proven(data: bytes, checksum: bytes) -> bool:
-    return crc32c(data) == int.from_bytes(checksum, "little")
+def _checksum(data: bytes | bytearray) -> int:
+    """The last four bytes of a chunk or an index."""
+    return int.from_bytes(data[-4:], "little")

@@ -5,11 +5,12 @@
         features/ box/ ...     the arrays, in person, picture or label row space
         status/                one code a row, see `STATUS`
         commits/view.json      what the view is, once more: one copy mends the other
-        commits/000003.json    written last: rows, key, SHA-256 and size of each file of shard 3
+        commits/000003.json    written last: rows, key, SHA-256, size, CRCs of each file of shard 3
 
 A row counts when the commit record of its shard lists it, and never because a file exists:
-unwritten rows of a Zarr array read as zeros. Every chunk of a shard carries a CRC-32C, which every
-read checks; the SHA-256 in the commit record lets `cache.check` find the rest.
+unwritten rows of a Zarr array read as zeros. Every chunk of a shard carries a CRC-32C; a read
+compares it with the bytes and with the commit record, so that another shard in its place is
+noticed too. The SHA-256 is for `cache.check`.
 """
 
 import hashlib
@@ -24,11 +25,13 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import zarr
+from zarr.core.buffer import Buffer
+from zarr.storage import MemoryStore
 
 from cache.errors import CacheError, KeyMismatch
 from cache.files import write_atomic, writing_to
 from cache.keys import is_sealed, key_of, sealed
-from cache.shards import STATUS_ARRAY, ArraySpec, Compression, Layout
+from cache.shards import CHUNKS_PER_SHARD, STATUS_ARRAY, ArraySpec, Compression, Layout
 
 FORMAT = 2
 STATUS = {
@@ -71,12 +74,43 @@ class ViewSpec:
 
 @dataclass(frozen=True)
 class Stored:
-    """A view as it lies on disk: what it is, and how its rows are cut into shards and chunks."""
+    """A view as it lies on disk: what it is, how its rows are cut into shards and chunks, and the
+    Zarr metadata of its group and arrays, by folder, as Zarr wrote it for a view of no rows."""
 
     spec: ViewSpec
     shard_rows: int
     chunk_rows: int
-    compression: Compression = "none"
+    compression: Compression
+    metadata: Mapping[str, Mapping[str, Any]]
+
+    @classmethod
+    def new(cls, spec: ViewSpec, shard_rows: int, compression: Compression) -> "Stored":
+        chunk_rows = max(1, shard_rows // CHUNKS_PER_SHARD)
+        shard_rows = chunk_rows * (shard_rows // chunk_rows)
+        files: dict[str, Buffer] = {}
+        store = MemoryStore(files)
+        zarr.open_group(store, mode="w").create_group("commits")  # so that readers know the folder
+        for name, array in spec.all_arrays.items():
+            layout = Layout(array, shard_rows, chunk_rows, compression)
+            layout.create(store, name, 0, ROW_DIMS[spec.rows])
+        metadata = {
+            file.removesuffix("zarr.json").rstrip("/"): json.loads(files[file].to_bytes())
+            for file in sorted(files)
+        }
+        return cls(spec, shard_rows, chunk_rows, compression, metadata)
+
+    def files(self, rows: int) -> dict[str, bytes]:
+        """The files of a view of `rows` rows that say what it is, by path in its folder."""
+        record = self.record()
+        files = {"commits/view.json": as_json(record)}
+        for folder, metadata in self.metadata.items():
+            file = f"{folder}/zarr.json".lstrip("/")
+            if metadata["node_type"] == "array":
+                metadata = {**metadata, "shape": [rows, *metadata["shape"][1:]]}
+            elif not folder:
+                metadata = {**metadata, "attributes": {"emocache": record}}
+            files[file] = as_json(metadata)
+        return files
 
     @property
     def layouts(self) -> dict[str, Layout]:
@@ -101,6 +135,7 @@ class Stored:
                 "shard_rows": self.shard_rows,
                 "chunk_rows": self.chunk_rows,
                 "compression": self.compression,
+                "zarr": {folder: dict(facts) for folder, facts in self.metadata.items()},
             }
         )
 
@@ -129,10 +164,21 @@ class Stored:
             record["weights"],
             record["facts"],
         )
-        return cls(spec, record["shard_rows"], record["chunk_rows"], record["compression"])
+        return cls(
+            spec,
+            record["shard_rows"],
+            record["chunk_rows"],
+            record["compression"],
+            record["zarr"],
+        )
 
 
 MEND = "run `emocache cache verify`, then `emocache cache repair`"
+
+
+def as_json(record: Mapping[str, Any]) -> bytes:
+    """The bytes of a JSON file of the cache: the same ones for the same content."""
+    return json.dumps(record, indent=1).encode()
 
 
 def path_of(root: Path, name: str) -> Path:
@@ -265,9 +311,10 @@ class View:
         for shard in shards:
             rows = out[shard * layout.shard_rows : (shard + 1) * layout.shard_rows]
             file = layout.file(name, shard)
-            if shard not in self.commits or file not in self.commits[shard]["files"]:
+            proof = self.commits[shard]["files"].get(file) if shard in self.commits else None
+            if proof is None:
                 rows[...] = layout.array.fill
-            elif layout.read(self.path / file, rows):
+            elif layout.read(self.path / file, rows, proof["crc32c"]):
                 raise CacheError(f"{self.path / file} is missing or damaged: {MEND}")
 
 
@@ -309,7 +356,7 @@ def write_manifest(root: Path, index_digest: str) -> dict[str, Any]:
     without hashing it whole."""
     manifest = manifest_of(root, index_digest)
     with writing_to(Path(root) / "manifest.json"):
-        write_atomic(Path(root) / "manifest.json", json.dumps(manifest, indent=1).encode())
+        write_atomic(Path(root) / "manifest.json", as_json(manifest))
     return manifest
 
 

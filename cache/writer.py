@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Iterable, Sequence
@@ -11,20 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
-from zarr.abc.store import Store
 
 from cache.errors import CacheError
 from cache.files import sync, write_atomic, write_partial, writing_to
 from cache.keys import sealed
-from cache.shards import CHUNKS_PER_SHARD, ArraySpec, Compression
+from cache.shards import ArraySpec, Compression
 from cache.store import (
     MEND,
-    ROW_DIMS,
     STATUS,
     Stored,
     View,
     ViewSpec,
+    as_json,
     ids_digest,
     path_of,
     record_path,
@@ -39,16 +36,6 @@ class Row:
     status: str = "ok"
     values: dict[str, np.ndarray] = field(default_factory=dict)
     reason: str = ""
-
-
-def lay_out(stored: Stored, store: Store | Path, rows: int) -> zarr.Group:
-    """The group of a view with `rows` empty rows: all its metadata, no data."""
-    group = zarr.open_group(store, mode="w")
-    for name, layout in stored.layouts.items():
-        layout.create(store, name, rows, ROW_DIMS[stored.spec.rows])
-    group.create_group("commits")  # so that other readers know the folder
-    group.attrs["emocache"] = stored.record()
-    return group
 
 
 class ViewWriter:
@@ -70,16 +57,14 @@ class ViewWriter:
         self.spec, self.ids = spec, ids
         self.path = path_of(root, spec.name)
         with writing_to(self.path):
-            if (self.path / "zarr.json").exists() and View(root, spec.name).key != spec.key:
+            if self.path.exists() and View(root, spec.name).key != spec.key:
                 # Out of its place first: a kill while it is deleted leaves no half of it there.
                 stale = self.path.with_name(f".{self.path.name}.stale.partial")
                 shutil.rmtree(stale, ignore_errors=True)
                 os.rename(self.path, stale)
                 shutil.rmtree(stale)
-            if not (self.path / "zarr.json").exists():
-                chunk_rows = max(1, shard_rows // CHUNKS_PER_SHARD)
-                shard_rows = chunk_rows * (shard_rows // chunk_rows)
-                self._create(Stored(spec, shard_rows, chunk_rows, compression))
+            if not self.path.exists():
+                self._create(Stored.new(spec, shard_rows, compression))
             sweep(self.path)
             view = View(root, spec.name)
             self.stored = view.stored
@@ -88,7 +73,8 @@ class ViewWriter:
             self.done = np.zeros(len(ids), bool)
             kept = min(len(ids), len(view))
             self.done[:kept] = view.done[:kept]
-            self._grow()
+            if len(view) < len(ids):
+                self._grow()
         self._expected: dict[int, set[int]] = {}
         self._buffers: dict[int, dict[int, Row]] = {}
 
@@ -137,8 +123,9 @@ class ViewWriter:
         blocks = {}
         for name, layout in self.stored.layouts.items():
             block = layout.empty(stop - start)
-            if layout.file(name, shard) in self.commits[shard]["files"]:
-                bad = layout.read(self.path / layout.file(name, shard), block)
+            file = layout.file(name, shard)
+            if proof := self.commits[shard]["files"].get(file):
+                bad = layout.read(self.path / file, block, proof["crc32c"])
                 if any(set(range(start + a, start + b)) & set(left) for a, b in bad):
                     raise CacheError(f"{self.path}, shard {shard}: rows to keep are damaged")
             block[~self.done[start:stop]] = layout.array.fill
@@ -150,20 +137,15 @@ class ViewWriter:
         # Made beside its place, so that a kill leaves no half of a view there.
         made = self.path.with_name(f".{self.path.name}.partial")
         shutil.rmtree(made, ignore_errors=True)
-        made.parent.mkdir(parents=True, exist_ok=True)
-        lay_out(stored, made, rows=0)
-        write_atomic(made / "commits" / "view.json", _json(stored.record()))
+        for file, data in stored.files(rows=0).items():
+            write_atomic(made / file, data)
         os.rename(made, self.path)
         sync(self.path.parent)
 
     def _grow(self) -> None:
-        group = zarr.open_group(self.path, mode="a")
-        for name in self.stored.layouts:
-            array = group[name]
-            assert isinstance(array, zarr.Array)
-            if array.shape[0] < len(self.ids):
-                array.resize((len(self.ids), *array.shape[1:]))
-                sync(self.path / name / "zarr.json")
+        files = self.stored.files(rows=len(self.ids))
+        for name in self.stored.layouts:  # `status` last: it tells how many rows the view has
+            write_atomic(self.path / name / "zarr.json", files[f"{name}/zarr.json"])
 
     def _span(self, shard: int) -> tuple[int, int]:
         """First row of a shard, and the one after its last."""
@@ -178,7 +160,8 @@ class ViewWriter:
         for name, layout in self.stored.layouts.items():
             block = layout.empty(stop - start)
             file = layout.file(name, shard)
-            if file in had["files"] and layout.read(self.path / file, block):
+            proof = had["files"].get(file)
+            if proof and layout.read(self.path / file, block, proof["crc32c"]):
                 raise CacheError(f"{self.path / file} is damaged: {MEND}")
             for row in sorted(new):
                 block[row - start] = self._value(name, layout.array, row, new[row])
@@ -204,7 +187,11 @@ class ViewWriter:
                     empty.append(self.path / file)
                     continue
                 partials[self.path / file] = write_partial(self.path / file, data)
-                files[file] = {"bytes": len(data), "sha256": _sha256(data)}
+                files[file] = {
+                    "bytes": len(data),
+                    "sha256": hashlib.sha256(data).hexdigest(),
+                    "crc32c": layout.checksums(data),
+                }
             commit = sealed(
                 {
                     "shard": shard,
@@ -216,7 +203,7 @@ class ViewWriter:
                 }
             )
             record = record_path(self.path, shard)
-            partials[record] = write_partial(record, _json(commit))
+            partials[record] = write_partial(record, as_json(commit))
             self._open(shard)
             _delete(empty)
             for path, partial in partials.items():  # the record comes last
@@ -262,14 +249,6 @@ def sweep(view: Path) -> None:
 def _delete(files: Iterable[Path]) -> None:
     for file in files:
         file.unlink(missing_ok=True)
-
-
-def _json(record: dict[str, Any]) -> bytes:
-    return json.dumps(record, indent=1).encode()
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def _ranges(rows: np.ndarray) -> list[list[int]]:

@@ -61,17 +61,12 @@ def make_plan(
     read as the wrong persons.
     """
     plan = Plan()
-    persons = np.flatnonzero(index.person_status == "ok")
-    wanted = {
-        "persons": persons,
-        "pictures": np.unique(index.picture_rows[persons]),
-        "labels": np.arange(len(index.labels)),
-    }
+    persons = index.wanted("persons")
     first = np.zeros(len(index.pictures), int)  # person of each picture
     first[index.picture_rows[persons[::-1]]] = persons[::-1]
     tasks: dict[tuple[int, int], dict[str, list]] = defaultdict(lambda: defaultdict(list))
     for name, view in views.items():
-        rows, reason = _missing(root, index, view, networks, wanted[view.rows])
+        rows, reason = _missing(root, index, view, networks)
         if only is not None:
             rows = rows[np.isin(rows, only.get(name, ()))]
         plan.rows[name], plan.reasons[name] = rows, reason
@@ -84,25 +79,15 @@ def make_plan(
     return plan
 
 
-def row_ids(index: Index, view: View) -> list[str]:
-    """What names each row of the view's row space."""
-    if view.rows == "persons":
-        return index.persons["id"].to_pylist()
-    if view.rows == "pictures":
-        return index.pictures["id"].to_pylist()
-    return list(index.labels)
-
-
-def _missing(
-    root: Path, index: Index, view: View, networks: Networks, wanted: np.ndarray
-) -> tuple[np.ndarray, str]:
-    if not (path_of(root, view.name) / "zarr.json").exists():
+def _missing(root: Path, index: Index, view: View, networks: Networks) -> tuple[np.ndarray, str]:
+    wanted = index.wanted(view.rows)
+    if not path_of(root, view.name).exists():
         return wanted, "not extracted yet"
     stored = open_view(root, view.name)
     parts = view.parts(networks)
     if stored.key != key_of(parts):
         return wanted, "other key: " + in_short(stored.parts, parts)
-    ids = row_ids(index, view)
+    ids = index.ids(view.rows)
     if len(stored) > len(ids):
         raise CacheError(
             f"{stored.path} has {len(stored)} rows but the index {len(ids)}: it belongs to another "

@@ -20,7 +20,7 @@ from cache.share import take_rows
 from cache.store import path_of, view_names, write_manifest
 from cache.writer import Row, ViewWriter, sweep
 from extract import images
-from extract.plan import Plan, Task, make_plan, row_ids
+from extract.plan import Plan, Task, make_plan
 from extract.settings import Data, Extract
 from extract.views import Networks, Subject, View
 
@@ -115,7 +115,7 @@ def _take_over(
     for donor in cache.take_from:
         for name, rows in plan.rows.items():
             if len(rows):
-                key, ids = key_of(views[name].parts(networks)), row_ids(index, views[name])
+                key, ids = key_of(views[name].parts(networks)), index.ids(views[name].rows)
                 taken[name] += take_rows(cache, name, key, ids, rows, donor)
     return {name: count for name, count in taken.items() if count}
 
@@ -148,7 +148,7 @@ class _Writers:
     def put(self, name: str, row: int, value: Row) -> None:
         if name not in self.open:
             view, cache = self.views[name], self.cache
-            spec, ids = view.spec(self.networks), row_ids(self.index, view)
+            spec, ids = view.spec(self.networks), self.index.ids(view.rows)
             self.open[name] = ViewWriter(cache.root, spec, ids, cache.shard_rows, cache.compression)
             self.open[name].expect(self.expected[name])
         self.open[name].put(row, value)

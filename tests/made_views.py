@@ -1,8 +1,10 @@
 """A small data set of made pictures, its index, and views whose numbers can be checked by hand."""
 
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +16,7 @@ from cache.shards import ArraySpec
 from cache.store import ViewSpec
 from cache.writer import Row
 from extract import images
+from extract.datasets import Dataset, PersonRecord, PictureRecord
 from extract.views import View
 
 Box = tuple[float, float, float, float]
@@ -139,3 +142,16 @@ class Letters(Made):
 def made_views(pause: float = 0.0, **versions: int) -> dict[str, View]:
     classes = (Colour, Area, Whole, Letters)
     return {cls.name: cls(versions.get(cls.name, 1), pause) for cls in classes}
+
+
+class MadeData(Dataset):
+    """A data set that says its persons in `people.json`: path -> boxes."""
+
+    name, note = "made", ""
+    labels = LABELS
+    definitions: ClassVar = {"calm": "at peace", "alarm": "afraid of something"}
+
+    def records(self):
+        for path, boxes in json.loads((self.root / "people.json").read_text()).items():
+            persons = [PersonRecord(tuple(box), "train", np.zeros(2, np.float32)) for box in boxes]
+            yield PictureRecord(path, "train", "made", None, None, persons)

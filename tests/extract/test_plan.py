@@ -14,7 +14,7 @@ from cache.shards import ArraySpec
 from cache.store import ViewSpec
 from cache.writer import Row, ViewWriter
 from extract import settings as config
-from extract.plan import make_plan, row_ids
+from extract.plan import make_plan
 from extract.views import Networks, make_views
 from tests.made_views import draw, index_of, many
 
@@ -76,7 +76,7 @@ class Place:
             view = views[name]
             parts = view.parts(self.networks())
             spec = ViewSpec(name, view.rows, {"features": ArraySpec((2,))}, parts)
-            writer = ViewWriter(self.cache, spec, row_ids(index, view), shard_rows)
+            writer = ViewWriter(self.cache, spec, index.ids(view.rows), shard_rows)
             writer.expect(rows.tolist())
             for row in rows.tolist():
                 writer.put(row, Row("ok", {"features": np.full(2, row)}))

@@ -1,0 +1,82 @@
+"""Why two caches differ: rows by id, keys part by part, and values where the keys agree."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cache.index import Index
+from cache.keys import differences
+from cache.store import View, open_view, path_of, view_names
+
+
+def diff(ours: Path, theirs: Path) -> dict[str, Any]:
+    """Rows of the two indexes, and for each view the key part by part and the rows.
+
+    Rows are matched by id. Where the keys agree, the values of the rows that both have are
+    compared: `equal`, `differ`, and the `largest` absolute difference.
+    """
+    a, b = Index.read(ours), Index.read(theirs)
+    names = sorted({*view_names(ours), *view_names(theirs)})
+    return {
+        "index": {
+            "dataset": [a.dataset, b.dataset],
+            "labels": {
+                "ours": _without(a.labels, b.labels),
+                "theirs": _without(b.labels, a.labels),
+            },
+            "persons": _counts(a.ids("persons"), b.ids("persons")),
+            "pictures": _counts(a.ids("pictures"), b.ids("pictures")),
+        },
+        "views": {name: _diff_view(_view(ours, name), _view(theirs, name), a, b) for name in names},
+    }
+
+
+def _view(root: Path, name: str) -> View | None:
+    return open_view(root, name) if path_of(root, name).exists() else None
+
+
+def _without(these: Sequence[str], those: Sequence[str]) -> list[str]:
+    return [one for one in these if one not in set(those)]
+
+
+def _counts(ours: Sequence[str], theirs: Sequence[str]) -> dict[str, int]:
+    a, b = set(ours), set(theirs)
+    return {"ours": len(a - b), "theirs": len(b - a), "both": len(a & b)}
+
+
+def _diff_view(ours: View | None, theirs: View | None, a: Index, b: Index) -> dict[str, Any]:
+    rows = [_rows_by_id(view, index) for view, index in ((ours, a), (theirs, b))]
+    found: dict[str, Any] = {"rows": _counts(*(list(one) for one in rows))}
+    if ours is None or theirs is None:
+        found["key"] = "only in " + ("theirs" if ours is None else "ours")
+    elif ours.key != theirs.key:
+        found["key"] = differences(ours.parts, theirs.parts)
+    else:
+        found["key"] = "same"
+        common = sorted(rows[0].keys() & rows[1].keys())
+        at = [np.array([one[identity] for identity in common], int) for one in rows]
+        found["values"] = _diff_values(ours, theirs, *at)
+    return found
+
+
+def _rows_by_id(view: View | None, index: Index) -> dict[str, int]:
+    """Row of each id that a view has committed; the first where an id stands twice."""
+    if view is None:
+        return {}
+    ids = index.ids(view.rows)
+    return {ids[row]: row for row in reversed(np.flatnonzero(view.done).tolist())}
+
+
+def _diff_values(ours: View, theirs: View, rows: np.ndarray, others: np.ndarray) -> dict[str, Any]:
+    differ = ours.status[rows] != theirs.status[others]
+    largest = 0.0
+    for name in ours.spec.arrays:
+        x, y = ours.read(name)[rows], theirs.read(name)[others]
+        unequal = (x != y).reshape(len(rows), -1).any(axis=1)
+        differ |= unequal
+        if unequal.any():
+            gap = np.abs(x[unequal].astype(np.float64) - y[unequal].astype(np.float64))
+            largest = max(largest, float(gap.max()))
+    return {"equal": int((~differ).sum()), "differ": int(differ.sum()), "largest": largest}

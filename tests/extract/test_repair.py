@@ -1,0 +1,211 @@
+"""A damaged cache is made whole again, byte for byte, and only damaged rows are computed."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from cache.check import verify
+from cache.errors import CacheError, DataError, KeyMismatch
+from cache.settings import Cache
+from extract import settings as config
+from extract.datasets import READERS
+from extract.prepare import prepare
+from extract.repair import repair
+from extract.run import extract
+from extract.views import Networks
+from tests.made_views import MadeData, made_views, many
+
+PICTURES = 15  # 10 of them with persons; 15 persons, in shards of 8
+
+
+class Lab:
+    """A cache that is damaged and mended again and again, and what it holds when it is whole."""
+
+    def __init__(self, root: Path):
+        self.data, self.root = config.Data(name="made", root=root / "data"), root / "cache"
+        people = many(root / "data", PICTURES)
+        (root / "data" / "people.json").write_text(json.dumps(people))
+        self.cache = Cache(root=self.root, shard_rows=8)
+        self.settings = config.Extract(block=4, workers=1)
+        prepare(self.data, self.root)
+        extract(self.data, self.cache, self.settings, made_views(), Networks(config.Weights()))
+        self.files = {path: (self.root / path).read_bytes() for path in self.tree()}
+
+    def tree(self) -> list[str]:
+        paths = (Path(folder) / name for folder, _, names in os.walk(self.root) for name in names)
+        return sorted(p.relative_to(self.root).as_posix() for p in paths if p.name != ".lock")
+
+    def changed(self) -> list[str]:
+        """Files that are not what they were."""
+        now = {path: (self.root / path).read_bytes() for path in self.tree()}
+        return [p for p in sorted(now.keys() | self.files) if now.get(p) != self.files.get(p)]
+
+    def restore(self) -> None:
+        for path in self.changed():
+            if (self.root / path).is_dir():
+                shutil.rmtree(self.root / path)
+            (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+            if path in self.files:
+                (self.root / path).write_bytes(self.files[path])
+            else:
+                (self.root / path).unlink()
+
+    def repair(self, views=None):
+        views = views or made_views()
+        return repair(self.data, self.cache, self.settings, views, Networks(config.Weights()))
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    # The memory file system where there is one: it flushes at once.
+    memory = Path("/dev/shm")
+    root = tmp_path_factory.mktemp("lab")
+    if os.access(memory, os.W_OK):
+        root = memory / f"emocache-{os.getpid()}"
+        root.mkdir()
+    READERS["made"] = MadeData
+    yield Lab(root)
+    del READERS["made"]
+    shutil.rmtree(root)
+
+
+@pytest.fixture
+def whole(lab):
+    yield lab
+    lab.restore()
+
+
+def computed(views) -> int:
+    return sum(sum(view.calls) for view in views.values())
+
+
+def test_a_whole_cache_is_left_alone(whole):
+    views = made_views()
+    assert whole.repair(views).damages == [] and computed(views) == 0 and whole.changed() == []
+
+
+def test_one_flipped_bit_computes_its_rows_again_and_nothing_else(whole):
+    shard = whole.root / "colour.zarr/features/c/1/0"
+    data = bytearray(shard.read_bytes())
+    data[3] ^= 128
+    shard.write_bytes(data)
+    views = made_views()
+    done = whole.repair(views)
+    assert done.rows == {"colour": 2} and done.left == []  # a chunk has 2 rows here
+    assert {name: sum(view.calls) for name, view in views.items() if view.calls} == {"colour": 2}
+    assert whole.changed() == []
+
+
+def test_what_is_missing_anyway_is_left_to_extract(whole):
+    for file in ("commits/000001.json", "features/c/1/0", "status/c/1"):
+        (whole.root / "area.zarr" / file).unlink()
+    (whole.root / "colour.zarr/status/c/0").unlink()
+    done = whole.repair()
+    assert done.rows == {"colour": 8}
+    assert verify(whole.root).absent == {"area": 7, "colour": 0, "labels": 0, "whole": 0}
+
+
+def test_other_settings_are_refused_before_anything_is_lost(whole):
+    (whole.root / "colour.zarr/status/c/0").unlink()
+    before = whole.changed()
+    with pytest.raises(KeyMismatch, match=r"'colour'.*version: 1 -> 2.*emocache extract"):
+        whole.repair(made_views(colour=2))
+    assert whole.changed() == before
+
+
+def test_an_index_of_other_rows_is_refused_before_anything_is_lost(whole):
+    people = json.loads((whole.data.root / "people.json").read_text())
+    (whole.root / "index/persons.parquet").write_bytes(b"")
+    (whole.data.root / "people.json").write_text(json.dumps(dict(reversed(people.items()))))
+    before = whole.changed()
+    try:
+        with pytest.raises(CacheError, match=r"other rows than .*dvc checkout"):
+            whole.repair()
+    finally:
+        (whole.data.root / "people.json").write_text(json.dumps(people))
+    assert whole.changed() == before
+
+
+def test_no_pictures_is_a_sentence_and_the_rows_stay_missing(whole):
+    (whole.root / "colour.zarr/status/c/0").unlink()
+    here, gone = whole.data.root, whole.data.root.with_name("gone")
+    here.rename(gone)
+    try:
+        with pytest.raises(DataError, match=r"data\.root"):
+            whole.repair()
+    finally:
+        gone.rename(here)
+    assert verify(whole.root).absent["colour"] == 8
+    extract(whole.data, whole.cache, whole.settings, made_views(), Networks(config.Weights()))
+    assert whole.changed() == []
+
+
+def flip(data, at, what):
+    data[at % len(data)] ^= 1 << (what % 8)
+    return data
+
+
+def overwrite(data, at, what):
+    start = at % len(data)
+    noise = np.random.default_rng(what).integers(0, 256, 1 + what % 40, np.uint8).tobytes()
+    data[start : start + len(noise)] = noise
+    return data
+
+
+def zeros(data, at, what):
+    start = at % len(data)
+    data[start : start + 1 + what % 64] = bytes(min(1 + what % 64, len(data) - start))
+    return data
+
+
+DAMAGES = {
+    "bit": flip,
+    "noise": overwrite,
+    "zeros": zeros,
+    "cut": lambda data, at, what: data[: at % len(data)],
+    "empty": lambda data, at, what: b"",
+    "longer": lambda data, at, what: data + bytes([what % 256]) * (1 + at % 9),
+    "gone": lambda data, at, what: None,
+}
+
+
+@pytest.mark.slow
+@settings(max_examples=1000, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+@given(
+    file=st.integers(0, 10**4),
+    kind=st.sampled_from([*DAMAGES, "other", "folder", "stray"]),
+    at=st.integers(0, 10**6),
+    what=st.integers(0, 10**6),
+)
+def test_a_thousand_damages_are_all_found_and_all_mended(lab, file, kind, at, what):
+    lab.restore()
+    paths = sorted(lab.files)
+    path = lab.root / paths[file % len(paths)]
+    if kind == "stray":
+        view = lab.root / path.relative_to(lab.root).parts[0]
+        (view / f"stray{what}").write_bytes(b"x") if view.is_dir() else path.write_bytes(b"x")
+    elif kind == "other":
+        path.write_bytes(lab.files[paths[at % len(paths)]])
+    elif kind == "folder":
+        path.unlink()
+        path.mkdir()
+    else:
+        data = DAMAGES[kind](bytearray(path.read_bytes()), at, what)
+        path.unlink() if data is None else path.write_bytes(data)
+    if kind != "folder" and not lab.changed():
+        return  # the same bytes again
+    found = verify(lab.root)
+    assert not found.whole
+    done = lab.repair()
+    assert done.left == [] and verify(lab.root).whole
+    assert lab.changed() == []
+    for view, count in done.rows.items():
+        lost = {row for damage in found.damages if damage.view == view for row in damage.rows}
+        # Without its name a view is lost; without the index, rows cannot be told.
+        assert count <= len(lost) or any("lost" in damage.what for damage in found.damages)

@@ -13,6 +13,7 @@ setup: .venv/ready
 .venv/ready: setup.cfg pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("emocache needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv .venv
+	@echo 'Fetching the packages into .venv: about 7 GB once installed. pip says nothing for some minutes.'
 	$(BIN)/python -m pip install --disable-pip-version-check -q -e '.[dev]'
 	@# The usual OpenCV wheel wants libGL, which a bare server lacks; the headless one does not.
 	@$(BIN)/python -c 'import cv2' 2>/dev/null || { \

@@ -213,6 +213,8 @@ def recover(root: Path) -> None:
 def damage_of(root: Path) -> str:
     """What is wrong with the files of the index below `root`, in a sentence; "" when nothing is."""
     folder = folder_of(root)
+    if not Path(root).is_dir():
+        return f"there is no cache folder {root}: run `emocache prepare`, or set cache.root"
     if not folder.exists():
         return f"no index in {folder}: run `emocache prepare`, or set cache.root"
     try:

@@ -151,15 +151,14 @@ class Layout:
         plain = self.compression == "none"
         if nbytes < (flat.nbytes if plain else 0) + 4:
             return None
-        file.seek(offset)
         if plain:
             # The chunk of an array's end is padded: the rows, the padding, the checksum.
             tail = bytearray(nbytes - flat.nbytes)
-            if file.readinto(flat) + file.readinto(tail) != nbytes:
+            if os.preadv(file.fileno(), [flat, tail], offset) != nbytes:
                 return None
             found = crc32c(memoryview(tail)[:-4], crc32c(flat))
             return found if found == _checksum(tail) else None
-        data = file.read(nbytes)
+        data = os.pread(file.fileno(), nbytes, offset)
         if len(data) != nbytes or crc32c(data[:-4]) != _checksum(data):
             return None
         chunk = np.frombuffer(Zstd().decode(data[:-4]), np.uint8)[: flat.nbytes]

@@ -220,6 +220,8 @@ class View:
     def __init__(self, root: Path, name: str):
         self.name = name
         self.path = path_of(root, name)
+        if not Path(root).is_dir():
+            raise CacheError(f"there is no cache folder {root}: run `emocache extract`")
         if not self.path.is_dir():
             raise CacheError(
                 f"the cache {root} has no view {name!r} (it has: "
@@ -302,8 +304,12 @@ class View:
         count = -(-len(self) // layout.shard_rows)
         # Neighbouring shards to one thread: they share pages of `out`.
         parts = np.array_split(np.arange(count), min(THREADS, count) or 1)
+        first, *rest = (part.tolist() for part in parts)
         with ThreadPoolExecutor(len(parts)) as pool:
-            list(pool.map(lambda part: self._read_shards(name, part.tolist(), out), parts))
+            others = [pool.submit(self._read_shards, name, part, out) for part in rest]
+            self._read_shards(name, first, out)  # this thread reads too, instead of waiting
+            for other in others:
+                other.result()
         return out
 
     def _read_shards(self, name: str, shards: Sequence[int], out: np.ndarray) -> None:

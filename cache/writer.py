@@ -240,10 +240,13 @@ class ViewWriter:
         return given
 
 
-def sweep(view: Path) -> None:
-    """Delete what a killed writer left half-written in a view."""
-    for partial in view.rglob("*.partial"):
-        partial.unlink()
+def sweep(folder: Path) -> None:
+    """Delete what a killed writer left half-written in a view or a whole cache."""
+    for partial in list(folder.rglob("*.partial")):
+        if partial.is_dir():
+            shutil.rmtree(partial)
+        else:
+            partial.unlink(missing_ok=True)
 
 
 def _delete(files: Iterable[Path]) -> None:

@@ -18,11 +18,12 @@ from extract.views import Networks, View
 class Task:
     """One picture to decode and the rows it serves: view name -> [(row, person row or None)].
 
-    shard: of the persons it serves. A picture with persons in two shards has two tasks, so that
-    shards are finished one after the other and a stop costs one of each view at most.
+    shards: of the persons it serves, and of the picture itself. A picture with persons in two
+    shards has two tasks: shards are finished one after the other, and a stop costs one of each
+    view at most.
     """
 
-    shard: int
+    shards: tuple[int, int]
     picture: int
     rows: Mapping[str, list[tuple[int, int | None]]]
 
@@ -64,17 +65,20 @@ def make_plan(
     persons = index.wanted("persons")
     first = np.zeros(len(index.pictures), int)  # person of each picture
     first[index.picture_rows[persons[::-1]]] = persons[::-1]
-    tasks: dict[tuple[int, int], dict[str, list]] = defaultdict(lambda: defaultdict(list))
+    tasks: dict[tuple, dict[str, list]] = defaultdict(lambda: defaultdict(list))
     for name, view in views.items():
         rows, reason = _missing(root, index, view, networks)
         if only is not None:
             rows = rows[np.isin(rows, only.get(name, ()))]
         plan.rows[name], plan.reasons[name] = rows, reason
         for row in rows.tolist():
-            if view.rows == "persons":
-                tasks[row // shard_rows, int(index.picture_rows[row])][name].append((row, row))
-            elif view.rows == "pictures":
-                tasks[int(first[row]) // shard_rows, row][name].append((row, None))
+            if view.rows == "labels":
+                continue
+            person = row if view.rows == "persons" else int(first[row])
+            picture = int(index.picture_rows[person])
+            shards = person // shard_rows, picture // shard_rows
+            served = (row, person if view.rows == "persons" else None)
+            tasks[shards, picture][name].append(served)
     plan.tasks = [Task(*place, dict(rows)) for place, rows in sorted(tasks.items())]
     return plan
 

@@ -17,7 +17,7 @@ from cache.keys import key_of
 from cache.lock import only_writer
 from cache.settings import Cache
 from cache.share import take_rows
-from cache.store import path_of, view_names, write_manifest
+from cache.store import write_manifest
 from cache.writer import Row, ViewWriter, sweep
 from extract import images
 from extract.plan import Plan, Task, make_plan
@@ -59,8 +59,7 @@ def extract(
     with only_writer(cache.root, "extract"):
         index = Index.read(cache.root)
         give_definitions(views, index)
-        for name in view_names(cache.root):
-            sweep(path_of(cache.root, name))
+        sweep(cache.root)
         plan = make_plan(cache.root, index, views, networks, cache.shard_rows, only)
         outcome = Outcome(reasons=dict(plan.reasons))
         outcome.taken = _take_over(cache, index, views, networks, plan)
@@ -220,7 +219,7 @@ def _decoded(
         return picture if picture.id == known else changed
 
     blocks = []
-    for _, group in groupby(plan.tasks, key=lambda task: task.shard):
+    for _, group in groupby(plan.tasks, key=lambda task: task.shards):
         tasks = list(group)
         size = settings.block
         blocks += [tasks[start : start + size] for start in range(0, len(tasks), size)]

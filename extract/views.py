@@ -151,7 +151,7 @@ class Body(View):
 
     def arrays(self, networks):
         width = self.backbone(networks).width
-        return {"features": ArraySpec((width,), self.dtype)}
+        return {"features": ArraySpec((width,), self.dtype, dims=("feature",))}
 
     def compute(self, subjects, networks):
         crops = [images.crop(subject.pixels, subject.box) for subject in subjects]
@@ -169,8 +169,8 @@ class Head(View):
     def arrays(self, networks):
         width = self.backbone(networks).width
         return {
-            "features": ArraySpec((width,), self.dtype),
-            "box": ArraySpec((4,), "float32"),
+            "features": ArraySpec((width,), self.dtype, dims=("feature",)),
+            "box": ArraySpec((4,), "float32", dims=("side",)),
             "score": ArraySpec((), "float32"),
         }
 
@@ -213,14 +213,16 @@ class Objects(View):
         detector = self.detector(networks)
         k = self.settings.k
         arrays = {
-            "features": ArraySpec((k, width), self.dtype),
-            "box": ArraySpec((k, 4), "float32"),
-            "label": ArraySpec((k,), "int16", -1),
-            "score": ArraySpec((k,), "float32"),
+            "features": ArraySpec((k, width), self.dtype, dims=("object", "feature")),
+            "box": ArraySpec((k, 4), "float32", dims=("object", "side")),
+            "label": ArraySpec((k,), "int16", -1, dims=("object",)),
+            "score": ArraySpec((k,), "float32", dims=("object",)),
             "count": ArraySpec((), "int16"),
         }
         if detector.region_width:
-            arrays["region"] = ArraySpec((k, detector.region_width), self.dtype)
+            # Another axis than `feature`: its width is the detector's, not the backbone's.
+            region = (k, detector.region_width)
+            arrays["region"] = ArraySpec(region, self.dtype, dims=("object", "region_feature"))
         return arrays
 
     def compute(self, subjects, networks):
@@ -280,8 +282,8 @@ class Depth(View):
         width = self.backbone(networks).width
         grid = self.settings.grid
         return {
-            "features": ArraySpec((width,), self.dtype),
-            "map": ArraySpec((grid, grid), self.dtype),
+            "features": ArraySpec((width,), self.dtype, dims=("feature",)),
+            "map": ArraySpec((grid, grid), self.dtype, dims=("row", "column")),
         }
 
     def compute(self, subjects, networks):
@@ -305,7 +307,7 @@ class Scene(View):
 
     def arrays(self, networks):
         width = self.backbone(networks).width
-        return {"features": ArraySpec((width,), self.dtype)}
+        return {"features": ArraySpec((width,), self.dtype, dims=("feature",))}
 
     def compute(self, subjects, networks):
         whole = [subject.pixels for subject in subjects]
@@ -326,7 +328,7 @@ class Labels(View):
 
     def arrays(self, networks):
         width = self.backbone(networks).width
-        return {"features": ArraySpec((width,), self.dtype)}
+        return {"features": ArraySpec((width,), self.dtype, dims=("feature",))}
 
     def compute(self, subjects, networks):
         network = self.backbone(networks)

@@ -153,6 +153,8 @@ def _show_plan(found: dict[str, Any]) -> None:
         table.add_row(name, f"{view['rows']:,}", escape(view["reason"]))
     out.print(table)
     out.print(f"pictures to decode: {found['pictures']:,}")
+    for warning in found["warnings"]:
+        out.print(f"[yellow]{escape(warning)}[/]")
 
 
 @app.command()
@@ -201,13 +203,23 @@ def _show_train(result: dict[str, Any]) -> None:
     for split, reasons in result["dropped"].items():
         if reasons:
             out.print(f"dropped from {split}: {counts(reasons)}")
-    val = result["val_map"]
+    val, epochs = result["val_map"], result["epochs"]
+    stop = ""
+    if result["stopped_early"]:
+        waited = epochs - result["best_epoch"]
+        stop = f"stopped early at epoch {epochs}, no better on val for {waited} epochs; "
+    measured = "unknown" if val is None else f"{100 * val:.1f} %"
+    over = mean_over(result["val_labels"], len(result["positives"]))
     out.print(
         f"{result['head']} fitted on {result['persons']['train']} persons in "
-        f"{result['seconds']['fit']:.1f} s: kept epoch {result['best_epoch']} of "
-        f"{result['epochs']}, mAP on val {'unknown' if val is None else f'{100 * val:.1f} %'} "
-        f"(N {result['persons']['val']}, seed {result['seed']})"
+        f"{result['seconds']['fit']:.1f} s: {stop}kept epoch {result['best_epoch']} of {epochs}, "
+        f"mAP on val {measured}{over} (N {result['persons']['val']}, seed {result['seed']})"
     )
+
+
+def mean_over(counted: int, labels: int) -> str:
+    """Said beside an mAP that leaves out labels, for they have no positive."""
+    return f", mean over {counted} of {labels} labels" if counted < labels else ""
 
 
 @app.command()
@@ -220,11 +232,14 @@ def evaluate(set_: Set = [], file: Params = PARAMS, as_json: Json = False) -> No
 
 
 def _show_metrics(metrics: dict[str, Any]) -> None:
+    from pipelines.evaluation import fitted_elsewhere
+
     about = metrics["provenance"]
     split = next((name for name in metrics if name not in ("val", "provenance")), "val")
     numbers = metrics[split]
     table = Table("measure", split)
-    table.add_row("mAP", f"{100 * numbers['mAP']:.1f} %")
+    over = mean_over(numbers["classes_with_positive"], numbers["classes"])
+    table.add_row("mAP", f"{100 * numbers['mAP']:.1f} %{over}")
     table.add_row(
         "interval", f"{100 * numbers['mAP_low']:.1f} to {100 * numbers['mAP_high']:.1f} %"
     )
@@ -238,9 +253,10 @@ def _show_metrics(metrics: dict[str, Any]) -> None:
         f"{about['dataset']}, head {about['head']}, seed {about['seed']}, cache key "
         f"{about['cache_key'][:12]}; {about['interval']}"
     )
-    if about["note"]:
-        out.print(f"[yellow]{escape(about['note'])}[/]")
-    for weights in about["weights"].split("; "):
+    for said in (fitted_elsewhere(about), about["note"]):
+        if said:
+            out.print(f"[yellow]{escape(said)}[/]")
+    for weights in about["weights"]:
         out.print("  " + escape(weights), style="yellow" if "UNTRAINED" in weights else "dim")
 
 
@@ -277,6 +293,8 @@ def predict(
 ) -> None:
     """Emotions of the people in new pictures: a table, JSON, and overlay pictures.
 
+    Ends with 1 when any picture gave none; the others are done first.
+
     Example: emocache predict family.jpg --box 120,40,310,420
     """
     from pipelines.predict import predict as run
@@ -284,7 +302,7 @@ def predict(
     settings = params.load(file, set_)
     result = run(settings, head, pictures, [_box(text) for text in box], folder, top)
     say(result, as_json, lambda r: _show_predictions(r, top))
-    if all(picture["status"] != "ok" for picture in result["pictures"]):
+    if any(picture["status"] != "ok" for picture in result["pictures"]):
         raise typer.Exit(1)
 
 
@@ -302,7 +320,7 @@ def _show_predictions(result: dict[str, Any], top: int) -> None:
             out.print(f"{escape(picture['picture'])}: {escape(picture['reason'])}")
             continue
         table = Table(
-            "person", "face", "objects (DARN weight)", "emotions", title=escape(picture["picture"])
+            "person", "face", "objects (attention)", "emotions", title=escape(picture["picture"])
         )
         for number, person in enumerate(picture["people"], 1):
             things = [
@@ -317,7 +335,7 @@ def _show_predictions(result: dict[str, Any], top: int) -> None:
                 ", ".join(emotions),
             )
         out.print(table)
-        if "overlay" in picture:
+        if picture["overlay"]:
             out.print(f"overlay: {escape(picture['overlay'])}")
 
 
@@ -327,6 +345,8 @@ def demo() -> None:
 
     Example: emocache demo
     """
+    from pipelines.evaluation import read_metrics
+
     settings = params.load(PARAMS)
     if settings.data.name != "demo":
         raise SettingsError(
@@ -339,7 +359,7 @@ def demo() -> None:
     if done.returncode:
         raise typer.Exit(done.returncode)
     out.rule("demo")
-    _show_metrics(stages.read_metrics())
+    _show_metrics(read_metrics(stages.RESULTS))
     predict(
         pictures=_photographs(),
         box=[],

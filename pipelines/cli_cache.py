@@ -1,44 +1,168 @@
 """The commands `emocache cache ...`: look after a cache and share it."""
 
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
+from pipelines import care
 from pipelines import settings as params
-from pipelines import stages
-from pipelines.console import PARAMS, Json, Params, Set, counts, escape, out, say
+from pipelines.console import PARAMS, Json, Params, Set, bar, counts, escape, out, say, untrained
 
 app = typer.Typer(no_args_is_help=True, help="Look after the cache.")
+SHOWN = 20  # damages printed; --json has them all
 
 
 @app.command("ls")
 def cache_ls(set_: Set = [], file: Params = PARAMS, as_json: Json = False) -> None:
-    """List the views: rows by status, key, size, weights.
+    """List the views: rows by status, key and settings, size, weights.
 
     Example: emocache cache ls
     """
-    say(stages.cache_contents(params.load(file, set_)), as_json, _show_cache)
+    say(care.contents(params.load(file, set_)), as_json, _show_contents)
 
 
-def _show_cache(found: dict[str, Any]) -> None:
+def _show_contents(found: dict[str, Any]) -> None:
     out.print(
         f"{found['dataset']}: persons {counts(found['persons'])}; {found['pictures']} pictures"
     )
     if found["note"]:
         out.print(f"[yellow]{escape(found['note'])}[/]")
-    table = Table("view", "rows", "key", "MB", "files", "weights")
     for name, view in found["views"].items():
-        words = ", ".join(
-            f"{one['network']} ({one['source'] if one['trained'] else 'UNTRAINED'})"
-            for one in view["weights"]
+        size = f"{view['bytes'] / 1e6:.1f} MB in {view['files']} files"
+        out.print(f"[bold]{name}[/]: {counts(view['rows'])}; {size}; key {view['key'][:12]}")
+        for why, number in view["reasons"].items():
+            out.print(f"    {number} times: {escape(why)}")
+        out.print("    " + escape(", ".join(f"{k} {v}" for k, v in view["in_words"].items())))
+        for one in view["weights"]:
+            told = (
+                f"{one['name']} from {one['source']}, SHA-256 {one['sha256'][:12]}"
+                if one["trained"]
+                else "UNTRAINED, random weights"
+            )
+            out.print(f"    {escape(one['network'])}: {escape(told)}")
+
+
+@app.command("verify")
+def cache_verify(
+    view: Annotated[
+        list[str], typer.Option("--view", metavar="NAME", help="Look at this view only.")
+    ] = [],
+    set_: Set = [],
+    file: Params = PARAMS,
+    as_json: Json = False,
+) -> None:
+    """Hash every file and compare it with its proof; exit code 1 when anything is damaged.
+
+    Example: emocache cache verify --view body
+    """
+    settings = params.load(file, set_)
+    with bar("verify: shards", as_json) as progress:
+        found = care.verify(settings, view, progress)
+    say(found, as_json, _show_findings)
+    if not found["whole"]:
+        raise typer.Exit(1)
+
+
+def _show_findings(found: dict[str, Any]) -> None:
+    _show_damages(found["damages"])
+    for name, rows in found["rows"].items():
+        missing = found["absent"].get(name)
+        out.print(
+            f"{name}: {rows} rows"
+            + (f", {missing} more to extract (`emocache extract`)" if missing else "")
         )
-        table.add_row(
-            name,
-            counts(view["rows"]),
-            view["key"][:12],
-            f"{view['bytes'] / 1e6:.1f}",
-            str(view["files"]),
-            escape(words),
+    if found["whole"]:
+        out.print(f"whole: {found['bytes'] / 1e6:.1f} MB of features are as they were committed")
+    else:
+        out.print("[bold red]damaged[/]: `emocache cache repair` makes these rows again")
+
+
+def _show_damages(damages: list[dict[str, Any]]) -> None:
+    for damage in damages[:SHOWN]:
+        rows = damage["rows"]
+        cost = f" ({len(rows)} rows, {rows[0]} to {rows[-1]})" if rows else ""
+        told = damage["what"] if damage["view"] == "" else f"{damage['file']} {damage['what']}"
+        out.print(f"[red]{escape(told)}[/]{cost}")
+    if len(damages) > SHOWN:
+        out.print(f"and {len(damages) - SHOWN} more; --json has them all")
+
+
+@app.command("repair")
+def cache_repair(set_: Set = [], file: Params = PARAMS, as_json: Json = False) -> None:
+    """Take out what is damaged and extract exactly those rows again.
+
+    Example: emocache cache repair
+    """
+    settings = params.load(file, set_)
+    used: list[str] = []
+    with bar("repair: pictures", as_json) as progress:
+        done = care.repair(
+            settings, progress, lambda one: None if one.trained else used.append(one.network)
         )
-    out.print(table)
+    say(done, as_json, _show_repaired)
+    if not as_json:
+        untrained(used)
+    if done["left"] or done["skipped"]:
+        raise typer.Exit(1)
+
+
+def _show_repaired(done: dict[str, Any]) -> None:
+    if not done["damages"]:
+        out.print("the cache is whole; nothing to repair")
+        return
+    _show_damages(done["damages"])
+    rows = ", ".join(f"{name} {number}" for name, number in done["rows"].items())
+    out.print(f"rows extracted again: {rows or 'none'}")
+    for path, reason in done["skipped"].items():
+        out.print(f"[red]{escape(path)}: {escape(reason)}[/]")
+    if done["left"]:
+        out.print("[bold red]still damaged:[/]")
+        _show_damages(done["left"])
+    else:
+        out.print("whole again")
+
+
+@app.command("diff")
+def cache_diff(
+    ours: Annotated[Path, typer.Argument(help="The folder of a cache.")],
+    theirs: Annotated[Path, typer.Argument(help="The folder of another.")],
+    as_json: Json = False,
+) -> None:
+    """Why two caches differ: rows, the key of each view part by part, values.
+
+    Example: emocache cache diff features ../elsewhere/features
+    """
+    say(care.diff(ours, theirs), as_json, _show_diff)
+
+
+def _show_diff(found: dict[str, Any]) -> None:
+    index = found["index"]
+    out.print(f"dataset: {' | '.join(index['dataset'])}")
+    for side in ("ours", "theirs"):
+        if index["labels"][side]:
+            out.print(f"labels only in {side}: {', '.join(index['labels'][side])}")
+    for table in ("persons", "pictures"):
+        out.print(f"{table}: {_sides(index[table])}")
+    for name, view in found["views"].items():
+        out.print(f"[bold]{name}[/]: rows {_sides(view['rows'])}")
+        if isinstance(view["key"], list):
+            out.print(f"    {len(view['key'])} parts of the key differ (ours -> theirs):")
+            for part in view["key"]:
+                out.print(f"    {escape(part)}")
+        elif view["key"] != "same":
+            out.print(f"    {view['key']}")
+        else:
+            values = view["values"]
+            out.print(
+                f"    same key; of the rows in both, {values['equal']} are equal"
+                + (
+                    f", {values['differ']} differ, by {values['largest']:.3g} at most"
+                    if values["differ"]
+                    else ""
+                )
+            )
+
+
+def _sides(number: dict[str, int]) -> str:
+    return f"{number['both']} in both, {number['ours']} only in ours, {number['theirs']} in theirs"

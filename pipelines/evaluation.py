@@ -1,4 +1,4 @@
-"""A trained head's scores -> metrics.json, per_class.csv, pr.csv, scores.parquet.
+"""A trained head's scores -> metrics.json, provenance.json, per_class.csv, pr.csv, scores.parquet.
 
 The numbers go through `train.metrics`; here they are named, put beside how many persons they
 stand on and where they come from, and written where DVC looks for metrics and plots.
@@ -38,11 +38,14 @@ class Evaluation:
     pr: list[dict[str, Any]] = field(repr=False)
 
     def write(self, folder: Path) -> None:
-        """Write metrics.json, plots/per_class.csv, plots/pr.csv and scores.parquet."""
+        """Write metrics.json, which DVC shows a line a run, provenance.json, plots/per_class.csv,
+        plots/pr.csv and scores.parquet."""
         plots = folder / "plots"
         plots.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self.metrics, indent=2, ensure_ascii=False, allow_nan=False)
-        (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
+        numbers = {split: found for split, found in self.metrics.items() if split != "provenance"}
+        for name, content in (("metrics", numbers), ("provenance", self.metrics["provenance"])):
+            text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+            (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
         _write_csv(plots / "per_class.csv", PER_CLASS, self.per_class)
         _write_csv(plots / "pr.csv", PR, self.pr)
         write_scores(folder / "scores.parquet", self.scores)
@@ -57,7 +60,7 @@ def evaluate(
     val: "Scores | None" = None,
     folder: Path = Path("results"),
 ) -> dict[str, Any]:
-    """Measure `scores`, write the results into `folder`, return what metrics.json holds."""
+    """Measure `scores`, write the results into `folder`, return what `read_metrics` reads."""
     evaluation = measure(scores, labels, settings, provenance, val=val)
     evaluation.write(folder)
     return evaluation.metrics
@@ -74,14 +77,14 @@ def measure(
     """Every number of one split, as fractions (mAP 0.3147, not 31.47).
 
     metrics = {<split>: {mAP, mAP_low, mAP_high, confidence, mAP_interpolated, chance_mAP,
-    random_mAP, n_evaluated, n_dropped, dropped: {reason: persons}, n_pictures,
-    classes_with_positive, [F1_macro, F1_micro, jaccard]}, [val: {mAP, chance_mAP, n_evaluated}],
-    provenance: {...}}. NaN is written as null.
+    random_mAP, n_evaluated, n_dropped, dropped: {reason: persons}, n_pictures, classes,
+    classes_with_positive, dataset, note, cache_key, fitted_on, seed, [F1_macro, F1_micro,
+    jaccard]}, [val: {mAP, chance_mAP, n_evaluated}], provenance: {...}}. NaN is written as null.
 
-    `provenance` is written as given, lists as one text (DVC shows no list): cache key, seed,
-    weights in words, untrained networks, data set and its note, versions, device. Thresholds, and
-    with them F1 and Jaccard, need the scores of the validation split: `val`. Measuring val itself
-    gives neither.
+    `provenance` is kept as given, and in short beside the numbers. It must have dataset, note,
+    cache_key, fitted_on (the same three of the data that the head was fitted on) and seed.
+    Thresholds, and with them F1 and Jaccard, need the scores of the validation split: `val`.
+    Measuring val itself gives neither.
 
     Raises DataError for scores that are not finite, of other widths than `labels`, or when
     `val` is not the validation split.
@@ -115,7 +118,9 @@ def measure(
         "n_dropped": int(sum(scores.dropped.values())),
         "dropped": {reason: int(count) for reason, count in sorted(scores.dropped.items())},
         "n_pictures": len(np.unique(scores.picture_rows)),
+        "classes": len(labels),
         "classes_with_positive": int(np.isfinite(average).sum()),
+        **_in_short(provenance),
     }
     found: dict[str, Any] = {scores.split: numbers}
     limits = np.full(len(labels), np.nan)
@@ -128,7 +133,7 @@ def measure(
             "n_evaluated": len(val.y_true),
         }
     found["provenance"] = {
-        **{key: _text(value) for key, value in provenance.items()},
+        **provenance,
         "interval": f"{settings.confidence:.0%} basic bootstrap over pictures, "
         f"{settings.bootstrap} resamples, seed {settings.seed}",
     }
@@ -147,6 +152,30 @@ def measure(
     return Evaluation(scores, _plain(found), per_class, _curves(true, score, labels))
 
 
+def _in_short(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands beside a number wherever it is shown: each fits a column of a table."""
+    key, fitted = provenance["cache_key"], provenance["fitted_on"]
+    other = f"{fitted['dataset']} {fitted['cache_key'][:12]}"
+    return {
+        "dataset": provenance["dataset"],
+        "note": provenance["note"],
+        "cache_key": key[:12],
+        "fitted_on": "the same" if fitted["cache_key"] == key else other,
+        "seed": provenance["seed"],
+    }
+
+
+def fitted_elsewhere(provenance: Mapping[str, Any]) -> str:
+    """Both data sets in words, where the head was fitted on other data than these; "" where not."""
+    here, fitted = provenance["cache_key"], provenance["fitted_on"]
+    if fitted["cache_key"] == here:
+        return ""
+    return (
+        f"fitted on {fitted['dataset']} (cache key {fitted['cache_key'][:12]}), "
+        f"evaluated on {provenance['dataset']} (cache key {here[:12]})"
+    )
+
+
 def write_scores(path: Path, scores: "Scores") -> None:
     """person, picture (rows in the index), split, y_true and y_score (lists), one row a person."""
     person_rows = np.asarray(scores.person_rows)
@@ -161,6 +190,16 @@ def write_scores(path: Path, scores: "Scores") -> None:
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table, path)
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """What `evaluate` returned: metrics.json with provenance.json beside the splits."""
+    paths = {name: folder / f"{name}.json" for name in ("metrics", "provenance")}
+    missing = [str(path) for path in paths.values() if not path.exists()]
+    if missing:
+        raise DataError(f"no {', '.join(missing)}: run `emocache evaluate` first")
+    metrics, provenance = (json.loads(path.read_text("utf-8")) for path in paths.values())
+    return {**metrics, "provenance": provenance}
 
 
 def read_csv(path: Path) -> list[dict[str, Any]]:
@@ -223,13 +262,6 @@ def _cell(value: Any) -> Any:
     if not isinstance(value, float):
         return value
     return "" if math.isnan(value) else f"{value:.6g}"
-
-
-def _text(value: Any) -> Any:
-    """A list as one line, since `dvc metrics show` leaves lists out."""
-    if isinstance(value, list | tuple | set | frozenset):
-        return "; ".join(map(str, value)) or "none"
-    return value
 
 
 def _plain(value: Any) -> Any:

@@ -48,9 +48,9 @@ def draw(
     The picture comes upright (EXIF applied), as the boxes count on it. `longest` resizes its
     longer side to so many pixels; without it the size stays, but for a picture too small to hold
     text, which is enlarged. `zoom` makes text and lines heavier, for a picture that will be shown
-    smaller than it is. Objects are drawn with a line as heavy as their weight, those that several
-    persons share once, under the highest weight. Labels keep clear of each other and of the faces
-    where there is room, and inside the picture always.
+    smaller than it is. Objects are drawn with a line as heavy as their weight, which is the only
+    number they get, those that several persons share once, under the highest weight. Labels keep
+    clear of each other and of the faces where there is room, and inside the picture always.
     """
     factor = _factor(picture.size, longest)
     size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
@@ -79,8 +79,9 @@ def draw(
         lines += [f"{label} {chance:.2f}" for label, chance in person.emotions[:emotions]]
         board.label(person.box, lines, PEOPLE[number % len(PEOPLE)])
     for mark in reversed(objects):
-        value = mark.score if mark.weight is None else mark.weight
-        board.label(mark.box, [mark.name if value is None else f"{mark.name} {value:.2f}"], OBJECT)
+        # Never the detector's score: a number beside an object must mean one thing.
+        weight = "" if mark.weight is None else f", weight {mark.weight:.2f}"
+        board.label(mark.box, [mark.name + weight], OBJECT)
     return canvas
 
 

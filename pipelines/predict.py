@@ -126,8 +126,9 @@ def predict(
     (`<name>.2.overlay.jpg` for the second picture of one name).
 
     boxes: people as x1 y1 x2 y2 in pixels, for a single picture, instead of the detector's.
-    A picture that cannot be read is a result with a reason, the others go on. Labels that no
-    training person had get no score, and are named in `not_learned`.
+    A picture that cannot be read is a result with a reason, the others go on; every result has the
+    same keys. Objects come by falling weight of the head's attention. Labels that no training
+    person had get no score, and are named in `not_learned`.
     """
     if boxes and len(pictures) != 1:
         raise SettingsError("--box gives people of one picture: name just one picture")
@@ -171,10 +172,11 @@ def _overlays(pictures: Sequence[Path], folder: Path) -> list[Path]:
 def _one(
     predictor: Predictor, path: Path, boxes: Sequence[Box], overlay: Path | None, top: int
 ) -> dict[str, Any]:
+    result = {"picture": str(path), "status": "ok", "reason": "", "people": [], "overlay": None}
     try:
         picture = images.read(path)
     except images.PictureError as error:
-        return {"picture": str(path), "status": error.status, "reason": error.reason, "people": []}
+        return {**result, "status": error.status, "reason": error.reason}
     for box in boxes:
         if images.clip(box, picture.width, picture.height) is None:
             raise DataError(
@@ -185,7 +187,7 @@ def _one(
     people = inside or predictor.people(picture)
     if not people:
         reason = f"no person above predict.score {predictor.settings.predict.score}"
-        return {"picture": str(path), "status": "no_person", "reason": reason, "people": []}
+        return {**result, "status": "no_person", "reason": reason}
     features = predictor.features(picture, people)
     seen = explain_features(predictor.model, features, features.rows())
     learned = predictor.info["positives"]
@@ -193,7 +195,7 @@ def _one(
     for number in range(len(people)):
         ranked = np.argsort(-seen.y_score[number])
         emotions = [
-            (seen.labels[i], float(seen.y_score[number, i]))
+            (seen.labels[i], round(float(seen.y_score[number, i]), 4))
             for i in ranked
             if learned[seen.labels[i]]
         ]
@@ -214,10 +216,10 @@ def _one(
                     }
                     for o in mark.objects
                 ],
-                "emotions": {name: round(score, 4) for name, score in emotions},
+                "emotions": dict(emotions),
             }
         )
-    result = {"picture": str(path), "status": "ok", "reason": "", "people": described}
+    result["people"] = described
     if overlay is not None:
         shown = marks if len(marks) == 1 else _shared(marks)
         draw(Image.fromarray(picture.pixels), shown).save(overlay, quality=90)

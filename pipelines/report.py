@@ -5,7 +5,6 @@ JavaScript, so nothing in it can fail, and a page of 26 labels and 12 persons is
 """
 
 import base64
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from cache.errors import DataError
-from pipelines.evaluation import read_csv
+from pipelines.evaluation import fitted_elsewhere, read_csv, read_metrics
 from pipelines.overlay import ObjectMark, PersonMark, draw
 
 _PICTURE = 720  # longer side of a person's picture in pixels: sharp on a screen of double density
@@ -66,6 +65,7 @@ def read_results(folder: Path) -> dict[str, Any]:
     """The tables of a results folder, ready for `ReportData(**read_results(folder), ...)`."""
     paths = {
         "metrics": folder / "metrics.json",
+        "provenance": folder / "provenance.json",
         "per_class": folder / "plots" / "per_class.csv",
         "pr": folder / "plots" / "pr.csv",
         "curves": folder / "curves.csv",
@@ -76,7 +76,7 @@ def read_results(folder: Path) -> dict[str, Any]:
             f"The report needs {', '.join(missing)}: run `emocache train` and `emocache evaluate`."
         )
     tables: dict[str, Any] = {name: read_csv(paths[name]) for name in ("per_class", "pr", "curves")}
-    return {"metrics": json.loads(paths["metrics"].read_text(encoding="utf-8")), **tables}
+    return {"metrics": read_metrics(folder), **tables}
 
 
 def write_report(data: ReportData, path: Path) -> Path:
@@ -119,11 +119,12 @@ def _content(data: ReportData) -> dict[str, Any]:
             f"The report is of {data.split}, but the metrics are of "
             f"{', '.join(k for k in data.metrics if k != 'provenance')}: set evaluate.split."
         )
-    provenance = dict(data.metrics.get("provenance", {})) | dict(data.facts)
+    provenance = dict(data.metrics["provenance"]) | dict(data.facts)
     return {
         "data": data,
         "numbers": data.metrics[data.split],
         "facts": {_words(key): _text(value) for key, value in provenance.items()},
+        "elsewhere": fitted_elsewhere(provenance),
         "untrained": _untrained(data.networks),
         "classes": _classes(data.per_class),
         "pr": _pr(data.pr, data.per_class),

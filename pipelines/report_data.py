@@ -1,7 +1,6 @@
 """Gather what the report shows: results of a run, its networks, and some persons with pictures."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -13,30 +12,42 @@ from extract import images
 from pipelines.overlay import ObjectMark, PersonMark
 from pipelines.report import Person, ReportData, read_results
 from pipelines.settings import Settings
+from pipelines.stages import index_of
+from train.checkpoint import cache_key, load_head
 from train.run import Explanation, explain
 
 
 def gather(settings: Settings, results: Path) -> ReportData:
     """Everything for `write_report`, read from `results`, the cache and the pictures.
 
-    Raises DataError where train or evaluate has not run yet.
+    Raises DataError where train or evaluate has not run yet, or has on another cache or head.
     """
     tables = read_results(results)
-    index = Index.read(settings.cache.root)
+    index = index_of(settings)
+    about = tables["metrics"]["provenance"]
+    _, info = load_head(results / "head")
+    here = cache_key(info, index.digest())
+    if (about["head_sha256"], about["cache_key"]) != (info["sha256"], here):
+        raise DataError(
+            f"{results / 'metrics.json'} is of {about['dataset']} (cache key "
+            f"{about['cache_key'][:12]}, head {about['head_sha256'][:12]}), at hand are "
+            f"{index.dataset} ({here[:12]}) and head {info['sha256'][:12]}: run `emocache evaluate`"
+        )
     scores = pq.read_table(results / "scores.parquet")
     split = scores["split"][0].as_py()
     rows = _choose(scores["person"].to_numpy(), scores["picture"].to_numpy(), settings)
     seen = explain(settings.cache.root, results / "head", rows.tolist(), split)
     threshold = {row["label"]: row["threshold"] for row in tables["per_class"]}
-    head = tables["metrics"]["provenance"]
     graphs = dict(seen.graphs)
     return ReportData(
-        head=head["head"],
-        dataset=head["dataset"],
-        note=head["note"],
+        head=about["head"],
+        dataset=about["dataset"],
+        note=about["note"],
         split=split,
         labels=index.labels,
-        networks=_networks(settings.cache.root),
+        networks=[
+            {**one, "view": name} for name, view in info["views"].items() for one in view["weights"]
+        ],
         persons=[_person(n, seen, index, threshold, settings) for n in range(len(rows))],
         cooccurrence=graphs.get("cooccurrence"),
         similarity=graphs.get("similarity"),
@@ -53,14 +64,8 @@ def _choose(persons: np.ndarray, pictures: np.ndarray, settings: Settings) -> np
     return np.sort(persons[chosen])
 
 
-def _networks(root: Path) -> list[dict[str, Any]]:
-    views = ("body", "head", "objects", "depth", "scene", "labels")
-    opened = {name: open_view(root, name) for name in views}
-    return [{**one, "view": name} for name, view in opened.items() for one in view.weights]
-
-
 def mark_of(number: int, seen: Explanation) -> PersonMark:
-    """Box, head and objects with their weights of one explained person, to be drawn."""
+    """Box, head and objects of one explained person, to be drawn: the heaviest object first."""
     objects, head = [], None
     if seen.object_mask is not None:
         for place in np.flatnonzero(seen.object_mask[number]):
@@ -73,6 +78,7 @@ def mark_of(number: int, seen: Explanation) -> PersonMark:
                     weight=weight,
                 )
             )
+    objects.sort(key=lambda mark: -(mark.weight or 0))
     if seen.head_mask is not None and seen.head_mask[number]:
         head = tuple(seen.head_boxes[number].tolist())
     return PersonMark(box=tuple(seen.boxes[number].tolist()), face=head, objects=objects)

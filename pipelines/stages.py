@@ -1,16 +1,15 @@
 """What each command does: settings in, files and plain values out. No printing, no parsing."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from cache.errors import DataError
 from cache.index import Index
-from cache.store import WORDS, open_view, view_names
 from pipelines.settings import Settings
+
+if TYPE_CHECKING:  # train.run loads torch, and not every command needs it
+    from train.run import Scores
 
 Progress = Callable[[int, int], None]
 RESULTS = Path("results")
@@ -33,6 +32,18 @@ def prepare(settings: Settings) -> dict[str, Any]:
     return read(settings.data, settings.cache.root, workers=settings.extract.workers).as_dict()
 
 
+def index_of(settings: Settings) -> Index:
+    """The cache's index, of the data set that the settings name: DataError for another. Where the
+    pictures lie may differ from one machine to the next, so `data.root` is not compared."""
+    index, data = Index.read(settings.cache.root), settings.data
+    if index.dataset != data.name:
+        raise DataError(
+            f"the index in {settings.cache.root} holds {index.dataset}, the settings say "
+            f"{data.name} ({data.root}): run `emocache prepare`, or set data.name or cache.root"
+        )
+    return index
+
+
 def views_of(settings: Settings, index: Index) -> dict[str, Any]:
     from extract.run import give_definitions
     from extract.views import make_views
@@ -43,20 +54,26 @@ def views_of(settings: Settings, index: Index) -> dict[str, Any]:
 
 
 def plan(settings: Settings) -> dict[str, Any]:
-    """What `extract` would do: rows and reason for each view. Computes nothing."""
+    """What `extract` would do: rows and reason for each view; and, in words, what would stop it.
+    Computes nothing, and needs no pictures."""
     from extract.plan import make_plan
     from extract.views import Networks
 
     networks = Networks(settings.weights, lambda: "cpu")
-    index = Index.read(settings.cache.root)
+    index = index_of(settings)
     views = views_of(settings, index)
     found = make_plan(settings.cache.root, index, views, networks, settings.cache.shard_rows)
+    root, warnings = settings.data.root, []
+    if not root.expanduser().is_dir():
+        stop = "`extract` would refuse" if found.pictures else "nothing needs it now"
+        warnings.append(f"there is no folder {root}, {stop}: set data.root to the pictures")
     return {
         "views": {
             name: {"rows": len(rows), "reason": found.reasons[name]}
             for name, rows in found.rows.items()
         },
         "pictures": found.pictures,
+        "warnings": warnings,
     }
 
 
@@ -69,7 +86,7 @@ def extract(
     from extract.views import Networks
 
     networks = Networks(settings.weights, lambda: device_of(settings), on_load)
-    views = views_of(settings, Index.read(settings.cache.root))
+    views = views_of(settings, index_of(settings))
     outcome = run(settings.data, settings.cache, settings.extract, views, networks, progress)
     if outcome.skipped:
         path, reason = next(iter(outcome.skipped.items()))
@@ -92,36 +109,42 @@ def train(
 ) -> dict[str, Any]:
     from train.run import train_head
 
+    index_of(settings)
     device = device_of(settings)
     return train_head(settings.cache.root, settings.train, device, RESULTS, progress)
 
 
 def evaluate(settings: Settings) -> dict[str, Any]:
-    from cache.keys import key_of
     from pipelines.evaluation import evaluate as measure
+    from train.checkpoint import cache_key
     from train.run import score
 
+    index = index_of(settings)
     device = device_of(settings)
     head = RESULTS / "head"
     split = settings.evaluate.split
     scores = score(settings.cache.root, head, split, device)
     # Thresholds come from val; data without a val split have none, and no F1 or Jaccard.
-    has_val = bool((_counted(settings) == "val").any())
+    has_val = bool((index.splits[index.person_status == "ok"] == "val").any())
     val = score(settings.cache.root, head, "val", device) if has_val and split != "val" else None
     info = scores.info
     weights = [weights for view in info["views"].values() for weights in view["weights"]]
     provenance = {
-        "dataset": info["dataset"],
-        "note": info["note"],
-        "cache_key": key_of(
-            {"index": info["index"], **{name: v["key"] for name, v in info["views"].items()}}
-        ),
+        "dataset": scores.dataset,
+        "note": _note(scores),
+        "cache_key": cache_key(info, scores.index),
+        "fitted_on": {
+            "dataset": info["dataset"],
+            "note": info["note"],
+            "cache_key": cache_key(info, info["index"]),
+        },
         "head": info["head"],
+        "head_sha256": info["sha256"],
         "seed": info["seed"],
         "best_epoch": info["best_epoch"],
         "device": device,
         "weights": sorted({in_words(one) for one in weights}),
-        "untrained": sorted({one["network"] for one in weights if not one["trained"]}) or "none",
+        "untrained": sorted({one["network"] for one in weights if not one["trained"]}),
         "versions": info["versions"],
     }
     return measure(
@@ -136,31 +159,14 @@ def report(settings: Settings) -> Path:
     return write_report(gather(settings, RESULTS), RESULTS / "report.html")
 
 
-def cache_contents(settings: Settings) -> dict[str, Any]:
-    """Each view: rows by status, key, size, weights; and the index beside them."""
-    root = settings.cache.root
-    index = Index.read(root)
-    views = {}
-    for name in view_names(root):
-        view = open_view(root, name)
-        codes, counts = np.unique(view.status, return_counts=True)
-        views[name] = {
-            "key": view.key,
-            "parts": view.parts,
-            "weights": view.weights,
-            "trained": view.trained,
-            "rows": {WORDS[int(c)]: int(n) for c, n in zip(codes, counts, strict=True)},
-            "bytes": sum(f.stat().st_size for f in view.path.rglob("*") if f.is_file()),
-            "files": sum(f.is_file() for f in view.path.rglob("*")),
-        }
-    status, counts = np.unique(index.person_status, return_counts=True)
-    return {
-        "dataset": index.dataset,
-        "note": index.note,
-        "persons": {str(s): int(n) for s, n in zip(status, counts, strict=True)},
-        "pictures": len(index.pictures),
-        "views": views,
-    }
+def _note(scores: "Scores") -> str:
+    """What must be said beside the numbers: of the data measured, and of the head's where that is
+    something else."""
+    info = scores.info
+    if scores.note == info["note"]:
+        return scores.note
+    notes = {scores.dataset: scores.note, f"fitted on {info['dataset']}": info["note"]}
+    return "; ".join(f"{whose}: {note}" for whose, note in notes.items() if note)
 
 
 def in_words(weights: Mapping[str, Any]) -> str:
@@ -171,15 +177,3 @@ def in_words(weights: Mapping[str, Any]) -> str:
         f"{weights['network']}: {weights['name']} from {weights['source']}, "
         f"SHA-256 {weights['sha256'][:12]}, {weights['licence']}"
     )
-
-
-def read_metrics() -> dict[str, Any]:
-    path = RESULTS / "metrics.json"
-    if not path.exists():
-        raise DataError(f"no {path}: run `emocache evaluate` first")
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _counted(settings: Settings) -> np.ndarray:
-    index = Index.read(settings.cache.root)
-    return index.splits[index.person_status == "ok"]

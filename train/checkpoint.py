@@ -12,7 +12,7 @@ from safetensors.torch import save as save_tensors
 
 from cache.errors import CacheError, KeyMismatch
 from cache.files import write_atomic
-from cache.keys import in_short
+from cache.keys import in_short, key_of
 from train.data import Features
 from train.heads import get_head
 from train.settings import Train
@@ -93,6 +93,11 @@ def load_head(folder: Path | str, device: torch.device | str = "cpu") -> tuple[A
     return model.to(device).eval(), info
 
 
+def cache_key(info: Mapping[str, Any], index: str) -> str:
+    """One key for a result: of the views that the head reads, and of the index of that digest."""
+    return key_of({"index": index, **{name: view["key"] for name, view in info["views"].items()}})
+
+
 def check_keys(info: Mapping[str, Any], features: Features) -> None:
     """Refuse features that the head was not fitted on: KeyMismatch names both sides.
 
@@ -100,7 +105,8 @@ def check_keys(info: Mapping[str, Any], features: Features) -> None:
     """
     if tuple(info["labels"]) != features.labels:
         raise KeyMismatch(
-            f"the head knows the labels {', '.join(info['labels'])}; the index has "
+            f"the head was fitted on {info['dataset'] or 'persons'} with the labels "
+            f"{', '.join(info['labels'])}; the index holds {features.dataset or 'persons'} with "
             f"{', '.join(features.labels)}: run `emocache train` on this cache"
         )
     for name, view in info["views"].items():

@@ -60,6 +60,8 @@ def train_head(
         "note": features.note,
         **about,
         "epochs": len(fitted.history),
+        "stopped_early": len(fitted.history) < settings.epochs,
+        "val_labels": int((features.truth(features.rows("val")) > 0.5).any(0).sum()),
         "persons": {split: len(features.rows(split)) for split in ("train", "val")},
         "dropped": {split: dict(features.dropped.get(split, {})) for split in ("train", "val")},
         "parameters": sum(p.numel() for p in fitted.model.parameters()),
@@ -87,7 +89,8 @@ class Scores:
 
     person_rows, picture_rows (N,): rows in the index; y_true (N, C) 0 or 1; y_score (N, C),
     higher is more likely; dropped: reason -> persons of the split that could not be scored;
-    info: of the head, from head.json.
+    info: of the head, from head.json. dataset, note, index (its digest): of the persons scored,
+    who need not be of the data that the head was fitted on.
     """
 
     split: str
@@ -98,6 +101,9 @@ class Scores:
     y_score: np.ndarray
     dropped: Mapping[str, int]
     info: Mapping[str, Any]
+    dataset: str = ""
+    note: str = ""
+    index: str = ""
 
 
 def score(
@@ -128,6 +134,9 @@ def score(
         y_score=predict(model, features, rows),
         dropped=features.dropped.get(split, {}),
         info=info,
+        dataset=features.dataset,
+        note=features.note,
+        index=features.index_digest,
     )
 
 

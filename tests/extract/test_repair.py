@@ -20,6 +20,7 @@ from extract.repair import repair
 from extract.run import extract
 from extract.views import Networks
 from tests.made_views import MadeData, made_views, many
+from tests.shared import quick_folder
 
 PICTURES = 15  # 10 of them with persons; 15 persons, in shards of 8
 
@@ -63,12 +64,7 @@ class Lab:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    # The memory file system where there is one: it flushes at once.
-    memory = Path("/dev/shm")
-    root = tmp_path_factory.mktemp("lab")
-    if os.access(memory, os.W_OK):
-        root = memory / f"emocache-{os.getpid()}"
-        root.mkdir()
+    root = quick_folder(tmp_path_factory, "lab")
     READERS["made"] = MadeData
     yield Lab(root)
     del READERS["made"]

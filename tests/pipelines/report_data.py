@@ -39,7 +39,12 @@ def provenance() -> dict:
     return {
         "dataset": "emotic",
         "note": "made-up scores",
-        "cache_key": "b61f0c2a9d3e",
+        "cache_key": "b61f0c2a9d3e" + 52 * "0",
+        "fitted_on": {
+            "dataset": "emotic",
+            "note": "made-up scores",
+            "cache_key": "b61f0c2a9d3e" + 52 * "0",
+        },
         "seed": 0,
         "best_epoch": 20,
         "weights": ["ResNet-50, ImageNet (Keras)", "DPT: untrained"],
@@ -107,7 +112,7 @@ def networks() -> list[dict]:
         "source": "untrained",
         "name": "random weights",
         "licence": "",
-        "sha256": "0d9c1f7e63d95b15",
+        "sha256": "untrained-seed0-torch2.15.0",
         "trained": False,
     }
     return [{"view": "body", **resnet}, {"view": "scene", **resnet}, {"view": "depth", **depth}]

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image
 from cache.index import Index
 from cache.store import open_view
 from pipelines import cli, cli_cache, stages
+from pipelines.evaluation import read_metrics
 from pipelines.settings import load
 from tests.pipelines.conftest import ROOT, Done, environment, run
 
@@ -183,8 +185,11 @@ def test_an_unknown_data_set_is_refused_with_the_nearest(emocache, folder):
 @pytest.mark.parametrize("command", ["plan", "extract", "train", "cache ls"])
 def test_before_prepare_the_command_to_run_is_named(command, emocache, folder):
     said = refusal(emocache(*command.split()))
-    assert "no index in features/index: run `emocache prepare`" in said
+    assert said == "there is no cache folder features: run `emocache prepare`, or set cache.root"
     assert [path.name for path in folder.iterdir()] == ["params.yaml"]
+    (folder / "features").mkdir()
+    said = refusal(emocache(*command.split()))
+    assert "no index in features/index: run `emocache prepare`" in said
 
 
 def test_the_demo_wants_its_own_settings(emocache, folder):
@@ -314,8 +319,7 @@ def test_each_command_answers_in_json(command, emocache, workplace):
         assert found["persons"] == {"train": 24, "val": 2} and found["epochs"] == 2
     elif command == "evaluate":
         assert found["test"]["n_evaluated"] == 11
-        written = json.loads(Path("results/metrics.json").read_text())
-        assert written == found
+        assert read_metrics(Path("results")) == found
     elif command == "report":
         assert found["bytes"] == Path(found["report"]).stat().st_size
     else:
@@ -330,6 +334,8 @@ def test_each_command_answers_in_json(command, emocache, workplace):
         ("plan", "up to date"),
         ("extract", "no network was loaded"),
         ("train --set train.epochs=2", "fitted on 24 persons"),
+        ("train --set train.patience=1", "stopped early at epoch"),
+        ("train", "mean over 7 of 26 labels"),  # val is of 2 persons
         ("evaluate", "N evaluated"),
         ("report", "report.html"),
         ("cache ls", "UNTRAINED"),
@@ -346,6 +352,84 @@ def test_the_plan_names_what_changed(emocache, workplace):
     assert found["objects"] == {"rows": 37, "reason": "other key: settings.k: 6 -> 3"}
     assert all(view["rows"] == 0 for name, view in found.items() if name != "objects")
     assert open_view(Path("features"), "objects").parts["settings"]["k"] == 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["plan", "extract", "train", "evaluate", "report"])
+def test_an_index_of_another_data_set_is_refused(command, emocache, workplace):
+    before = {path: path.read_bytes() for path in Path("results").rglob("*") if path.is_file()}
+    other = ("--set", "data.name=demo", "--set", "data.root=/data/demo")
+    said = refusal(emocache(command, *other))
+    assert said.startswith(
+        "the index in features holds emotic, the settings say demo (/data/demo): run "
+        "`emocache prepare`"
+    )
+    assert all(path.read_bytes() == held for path, held in before.items())
+
+
+@pytest.mark.slow
+def test_a_missing_data_root_is_said_by_the_plan_and_refused_where_pictures_are_needed(
+    emocache, workplace
+):
+    here = ("--set", "data.root=/not/there")
+    done = emocache("plan", *here)
+    assert done.code == 0 and "there is no folder /not/there, nothing needs it now" in done.out
+    assert emocache("extract", *here).code == 0
+    more = (*here, "--set", "views.depth.size=64")
+    (warning,) = answer(emocache("plan", "--json", *more))["warnings"]
+    assert "`extract` would refuse" in warning
+    assert "there is no folder /not/there: set data.root" in refusal(emocache("extract", *more))
+    assert answer(emocache("plan", "--json"))["warnings"] == []
+
+
+@pytest.mark.slow
+def test_a_head_on_data_that_it_was_not_fitted_on(emocache, workplace):
+    """Same labels, same view keys, another index: both data sets are named, and both notes."""
+    shutil.copytree("features", "other")
+    index = replace(Index.read(Path("other")), dataset="demo", note="made-up labels")
+    index.write(Path("other"))
+    here = ("--set", "cache.root=other", "--set", "data.name=demo")
+    fitted = answer(emocache("evaluate", "--json"))["provenance"]
+    assert fitted["cache_key"] == fitted["fitted_on"]["cache_key"]
+    # the report is of the data that was evaluated
+    said = refusal(emocache("report", *here))
+    assert "is of emotic" in said and "at hand are demo" in said and "emocache evaluate" in said
+    found = answer(emocache("evaluate", "--json", *here))
+    about = found["provenance"]
+    assert about["dataset"] == found["test"]["dataset"] == "demo"
+    assert about["cache_key"] != fitted["cache_key"]
+    assert about["fitted_on"]["dataset"] == "emotic"
+    assert about["fitted_on"]["cache_key"] == fitted["cache_key"]
+    assert found["test"]["fitted_on"] == f"emotic {fitted['cache_key'][:12]}"
+    assert about["note"] == f"demo: made-up labels; fitted on emotic: {fitted['note']}"
+    words = (
+        f"fitted on emotic (cache key {fitted['cache_key'][:12]}), evaluated on demo (cache key "
+        f"{about['cache_key'][:12]})"
+    )
+    done = emocache("evaluate", *here)
+    assert words in done.out and "made-up labels" in done.out
+    assert emocache("report", *here).code == 0
+    page = Path("results/report.html").read_text()
+    assert words in page and "hugme on demo" in page and "demo: made-up labels" in page
+
+
+@pytest.mark.slow
+def test_a_report_of_another_head_than_was_evaluated_is_refused(emocache, workplace):
+    assert "Untrained network" in Path("results/report.html").read_text()
+    less = ("--set", "train.epochs=1", "--set", "train.hugme.without=[depth]")
+    assert emocache("train", *less).code == 0
+    assert "run `emocache evaluate`" in refusal(emocache("report"))
+    assert emocache("evaluate").code == emocache("report").code == 0
+    # this head reads no depth, so its report names no depth network
+    assert "Intel/dpt" not in Path("results/report.html").read_text()
+
+
+@pytest.mark.slow
+def test_the_python_of_the_readme_runs(workplace):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    done = run(workplace, sys.executable, "-c", code, first=[ROOT])
+    assert done.code == 0, done.err
+    assert "(11, 2048) (11, 26)" in done.out
 
 
 @pytest.mark.slow
@@ -424,9 +508,13 @@ def test_predict_refusals(emocache, workplace, tmp_path):
 
 
 @pytest.mark.slow
-def test_one_good_picture_is_enough_for_exit_0(emocache, workplace, tmp_path):
+def test_one_bad_picture_is_enough_for_exit_1_and_the_others_are_done(
+    emocache, workplace, tmp_path
+):
     index = Index.read(Path("features"))
     path = load().data.root / index.pictures["path"][0].as_py()
     done = emocache("predict", tmp_path / "none.jpg", path, "--json")
-    found = answer(done)["pictures"]
+    assert done.code == 1
+    found = json.loads(done.out)["pictures"]
     assert [one["status"] for one in found] == ["missing", "ok"]
+    assert found[0].keys() == found[1].keys() and Path(found[1]["overlay"]).exists()

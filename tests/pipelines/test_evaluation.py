@@ -35,14 +35,28 @@ def test_numbers_of_the_split():
     assert numbers["mAP_interpolated"] >= numbers["mAP"]
     assert (numbers["n_evaluated"], numbers["n_pictures"], numbers["n_dropped"]) == (400, 200, 4)
     assert numbers["dropped"] == {"bad_box": 3, "unreadable": 1}
-    assert found["provenance"]["cache_key"] == "b61f0c2a9d3e"
-    assert found["provenance"]["weights"] == "ResNet-50, ImageNet (Keras); DPT: untrained"
+    assert {**found["provenance"], "interval": ""} == {**provenance(), "interval": ""}
+    assert found["provenance"]["interval"].startswith("95% basic bootstrap over pictures, 100 ")
+    assert (numbers["dataset"], numbers["note"], numbers["seed"]) == ("emotic", "made-up scores", 0)
+    assert (numbers["cache_key"], numbers["fitted_on"]) == ("b61f0c2a9d3e", "the same")
+    assert (numbers["classes"], numbers["classes_with_positive"]) == (26, 26)
     assert "F1_micro" not in numbers and "val" not in found
+
+
+def test_a_head_of_other_data_is_named_beside_the_data_measured():
+    about = provenance()
+    assert evaluation.fitted_elsewhere(about) == ""
+    about["fitted_on"] = {"dataset": "caers", "note": "", "cache_key": "7" * 64}
+    assert evaluation.fitted_elsewhere(about) == (
+        "fitted on caers (cache key 777777777777), evaluated on emotic (cache key b61f0c2a9d3e)"
+    )
+    numbers = evaluation.measure(scores(), LABELS, QUICK, about).metrics["test"]
+    assert (numbers["dataset"], numbers["fitted_on"]) == ("emotic", "caers 777777777777")
 
 
 def test_decisions_use_the_thresholds_of_val_only():
     test, val = scores("test"), scores("val")
-    found = evaluation.measure(test, LABELS, QUICK, {}, val=val)
+    found = evaluation.measure(test, LABELS, QUICK, provenance(), val=val)
     limits = thresholds(val.y_true, val.y_score)
     assert [row["threshold"] for row in found.per_class] == limits.tolist()
     predicted = (test.y_score >= limits).astype(int)
@@ -56,10 +70,10 @@ def test_decisions_use_the_thresholds_of_val_only():
         assert found.metrics["test"][name] == pytest.approx(oracle)
     assert found.metrics["val"]["n_evaluated"] == 400
     # Other test scores, same val: the same thresholds.
-    again = evaluation.measure(scores("test", seed=9), LABELS, QUICK, {}, val=val)
+    again = evaluation.measure(scores("test", seed=9), LABELS, QUICK, provenance(), val=val)
     assert [row["threshold"] for row in again.per_class] == limits.tolist()
     with pytest.raises(DataError, match="val only"):
-        evaluation.measure(val, LABELS, QUICK, {}, val=test)
+        evaluation.measure(val, LABELS, QUICK, provenance(), val=test)
 
 
 def test_one_label_with_a_positive_and_none():
@@ -67,7 +81,7 @@ def test_one_label_with_a_positive_and_none():
     true = np.zeros_like(test.y_true)
     for positives in (1, 0):
         true[0, 3] = positives
-        found = evaluation.measure(replace(test, y_true=true), LABELS, QUICK, {}, val=val)
+        found = evaluation.measure(replace(test, y_true=true), LABELS, QUICK, provenance(), val=val)
         assert found.metrics["test"]["classes_with_positive"] == positives
         assert (found.metrics["test"]["mAP"] is None) == (positives == 0)
         assert len(found.per_class) == len(LABELS)
@@ -77,17 +91,24 @@ def test_one_label_with_a_positive_and_none():
 def test_wrong_widths_and_scores_that_are_not_finite_are_refused():
     test = scores()
     with pytest.raises(DataError, match="25 labels"):
-        evaluation.measure(test, LABELS[:-1], QUICK, {})
+        evaluation.measure(test, LABELS[:-1], QUICK, provenance())
     with pytest.raises(DataError, match="not finite"):
         bad = np.where(np.eye(*test.y_score.shape), np.nan, test.y_score)
-        evaluation.measure(replace(test, y_score=bad), LABELS, QUICK, {})
+        evaluation.measure(replace(test, y_score=bad), LABELS, QUICK, provenance())
 
 
 def test_files_hold_what_was_measured(tmp_path):
     test, val = scores("test", persons=60), scores("val", persons=60)
     test.y_true[:, 1] = 0
     returned = evaluation.evaluate(test, LABELS, QUICK, provenance(), val=val, folder=tmp_path)
-    assert json.loads((tmp_path / "metrics.json").read_text()) == returned
+    assert evaluation.read_metrics(tmp_path) == returned
+    shown = json.loads((tmp_path / "metrics.json").read_text())
+    assert shown == {split: returned[split] for split in ("test", "val")}
+    # a column of DVC's table is as wide as the longest text in it
+    assert all(len(str(value)) < 40 for numbers in shown.values() for value in numbers.values())
+    (tmp_path / "provenance.json").rename(tmp_path / "elsewhere.json")
+    with pytest.raises(DataError, match=r"provenance\.json: run `emocache evaluate`"):
+        evaluation.read_metrics(tmp_path)
     rows = evaluation.read_csv(tmp_path / "plots" / "per_class.csv")
     assert tuple(rows[0]) == evaluation.PER_CLASS
     assert [row["label"] for row in rows] == LABELS
@@ -102,7 +123,7 @@ def test_files_hold_what_was_measured(tmp_path):
 
 def test_curves_are_thinned_but_keep_their_ends():
     test = scores(persons=4000)
-    rows = evaluation.measure(test, LABELS, QUICK, {}).pr
+    rows = evaluation.measure(test, LABELS, QUICK, provenance()).pr
     for label in LABELS:
         mine = [(row["recall"], row["precision"]) for row in rows if row["label"] == label]
         assert 10 < len(mine) <= 102
@@ -128,7 +149,8 @@ def test_dvc_shows_the_metrics_and_the_plots(tmp_path):
     shown = json.loads(dvc("metrics", "show", "--json").stdout)
     assert "error" not in json.dumps(shown)
     assert next(iter(shown.values()))["data"]["results/metrics.json"]["data"]["test"]["mAP"] > 0
-    assert "ResNet-50" in dvc("metrics", "show").stdout
+    table = dvc("metrics", "show").stdout
+    assert "b61f0c2a9d3e" in table and "ResNet-50" not in table
     dvc("plots", "show", "-o", "out")
     page = (tmp_path / "out" / "index.html").read_text()
     assert "DVC_METRIC" not in page

@@ -179,6 +179,7 @@ def test_the_answer_is_complete(
         x1, y1, x2, y2 = box
         assert 0 <= x1 < x2 <= width + 0.1 and 0 <= y1 < y2 <= height + 0.1
     weights = [o["weight"] for o in person["objects"]]
+    assert weights == sorted(weights, reverse=True)
     assert len(weights) >= 2 and math.fsum(weights) == pytest.approx(1, abs=1e-5)
     assert all(o["name"] and 0.3 <= o["score"] <= 1 for o in person["objects"])
     # labels that no training person has are named, and get no score
@@ -249,7 +250,8 @@ def test_what_cannot_be_predicted_is_a_result_with_its_reason(
     assert said[2] == ("no_person", "no person above predict.score 0.4")
     assert said[3] == ("unreadable", "not a file")
     assert said[4] == ("ok", "") and found[4]["people"]
-    assert all(one["people"] == [] and "overlay" not in one for one in found[:4])
+    assert all(one["people"] == [] and one["overlay"] is None for one in found[:4])
+    assert len({tuple(one) for one in found}) == 1  # the same keys, whatever happened
 
 
 def test_pictures_of_equal_names_keep_their_own_overlays(

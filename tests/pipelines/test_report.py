@@ -74,7 +74,8 @@ def test_overlay_writes_names_weights_and_emotions(table, monkeypatch):
     )
     draw(table[0], [person])
     assert written[0] == ["1", "Happiness 0.81", "Peace 0.40", "Anger 0.20"]
-    assert sorted(written[1:]) == [["cup 0.25"], ["dog 0.50"]]
+    # a number beside an object is its weight and nothing else
+    assert sorted(written[1:]) == [["cup, weight 0.25"], ["dog"]]
 
 
 def test_overlay_keeps_labels_apart_and_off_the_faces(table, monkeypatch):
@@ -138,9 +139,11 @@ def test_page_says_what_it_must(page, data):
         "ResNet-50, ImageNet, Keras v1",
         "MIT",
         "no face found: the head view is zeros",
+        "untrained-seed0-torch2.15.0</code>",
     ):
         assert word in text, word
     assert page.stat().st_size < 6e6
+    assert "mean over" not in text and "Other data." not in text
     assert "<script" not in text and "http://" not in text and "https://" not in text
 
 
@@ -157,6 +160,20 @@ def test_page_without_untrained_networks_graphs_curves_or_persons(data, tmp_path
     text = write_report(bare, tmp_path / "report.html").read_text()
     for word in ("Untrained network", 'id="training"', 'id="graph"', 'id="persons"'):
         assert word not in text
+
+
+def test_page_names_both_data_sets_and_what_the_mean_leaves_out(data, tmp_path):
+    fitted = {"dataset": "caers", "note": "", "cache_key": "7" * 64}
+    metrics = {
+        "test": {**data.metrics["test"], "classes_with_positive": 12},
+        "provenance": {**data.metrics["provenance"], "fitted_on": fitted},
+    }
+    text = write_report(
+        replace(data, metrics=metrics, persons=[]), tmp_path / "report.html"
+    ).read_text()
+    assert "mean over 12 of 26 labels" in text and "14 of 26 labels have no positive" in text
+    assert "HugMe on emotic" in text
+    assert "This head was fitted on caers (cache key 777777777777), evaluated on emotic" in text
 
 
 def test_verdict_is_read_off_the_interval(data, tmp_path):

@@ -1,13 +1,17 @@
 import csv
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from cache.errors import CacheError, DataError, KeyMismatch
+from cache.index import Index
 from cache.store import STATUS
 from tests.train import made
+from train.checkpoint import cache_key
 from train.metrics import chance_level, mean_average_precision
 from train.run import explain, score, train_head
 
@@ -46,6 +50,8 @@ def test_it_writes_what_the_later_stages_read(trained):
     assert result["keys"].keys() == {"body", "head", "objects", "depth", "scene", "labels"}
     assert result["versions"]["torch"] == torch.__version__
     assert result["note"] == "made-up labels"
+    assert result["epochs"] == len(seen) and result["stopped_early"] == (len(seen) < 25)
+    assert result["val_labels"] == 4
 
 
 def test_scores_of_test_persons(trained):
@@ -56,8 +62,31 @@ def test_scores_of_test_persons(trained):
     np.testing.assert_array_equal(found.person_rows, test[test != 6])
     np.testing.assert_array_equal(found.picture_rows, found.person_rows // 2)
     np.testing.assert_array_equal(found.y_true, given["targets"][found.person_rows])
+    index = Index.read(root / "features")
+    assert (found.dataset, found.note, found.index) == ("made", "made-up labels", index.digest())
     chance = chance_level(found.y_true)
     assert mean_average_precision(found.y_true, found.y_score) > chance + 0.3
+
+
+def test_stopping_early_is_said(trained, tmp_path):
+    root = trained[0]
+    settings = made.settings(epochs=25, patience=1, lr=0.5)
+    result = train_head(root / "features", settings, "cpu", tmp_path)
+    assert result["stopped_early"] and result["epochs"] == result["best_epoch"] + 1 < 25
+    result = train_head(root / "features", made.settings(epochs=1), "cpu", tmp_path)
+    assert not result["stopped_early"]
+
+
+def test_scores_are_of_the_data_at_hand_and_not_of_the_heads(trained, tmp_path):
+    """Other persons under the same keys and labels: allowed, and said."""
+    root = trained[0]
+    shutil.copytree(root / "features", tmp_path / "features")
+    index = replace(Index.read(tmp_path / "features"), dataset="other", note="")
+    index.write(tmp_path / "features")
+    found = score(tmp_path / "features", root / "results" / "head", "test")
+    assert (found.dataset, found.note, found.index) == ("other", "", index.digest())
+    assert (found.info["dataset"], found.info["note"]) == ("made", "made-up labels")
+    assert cache_key(found.info, found.index) != cache_key(found.info, found.info["index"])
 
 
 def test_explanation_of_chosen_persons(trained):

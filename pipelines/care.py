@@ -1,0 +1,86 @@
+"""What the `emocache cache` commands do: settings in, plain values out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cache.index import Index
+from cache.keys import flatten
+from cache.store import WORDS, View, open_view, view_names
+from pipelines.settings import Settings
+from pipelines.stages import device_of
+
+Progress = Callable[[int, int], None]
+
+
+def contents(settings: Settings) -> dict[str, Any]:
+    """Each view: rows by status, why rows failed, key and its settings, size, weights; and the
+    index beside them."""
+    root = settings.cache.root
+    index = Index.read(root)
+    status, counts = np.unique(index.person_status, return_counts=True)
+    return {
+        "root": str(root),
+        "dataset": index.dataset,
+        "note": index.note,
+        "persons": {str(s): int(n) for s, n in zip(status, counts, strict=True)},
+        "pictures": len(index.pictures),
+        "views": {name: _about(open_view(root, name)) for name in view_names(root)},
+    }
+
+
+def _about(view: View) -> dict[str, Any]:
+    codes, counts = np.unique(view.status, return_counts=True)
+    files = [file.stat().st_size for file in view.path.rglob("*") if file.is_file()]
+    reasons, times = np.unique(list(view.reasons.values()), return_counts=True)
+    return {
+        "key": view.key,
+        "in_words": flatten(view.parts.get("settings", {})) | {"dtype": view.parts.get("dtype")},
+        "parts": view.parts,
+        "weights": view.weights,
+        "trained": view.trained,
+        "rows": {WORDS[int(c)]: int(n) for c, n in zip(codes, counts, strict=True)},
+        "reasons": {str(why): int(n) for why, n in zip(reasons, times, strict=True)},
+        "shards": len(view.commits),
+        "compression": view.stored.compression,
+        "bytes": sum(files),
+        "files": len(files),
+    }
+
+
+def verify(
+    settings: Settings,
+    names: Sequence[str],
+    progress: Progress = lambda done, total: None,
+) -> dict[str, Any]:
+    from cache.check import verify as look
+
+    return look(settings.cache.root, list(names) or None, progress).as_dict()
+
+
+def repair(
+    settings: Settings,
+    progress: Progress = lambda done, total: None,
+    on_load: Callable[[Any], None] = lambda weights: None,
+) -> dict[str, Any]:
+    from extract.repair import repair as mend
+    from extract.views import Networks, make_views
+
+    networks = Networks(settings.weights, lambda: device_of(settings), on_load)
+    views = make_views(settings.views, settings.cache.dtype, settings.extract.batch)
+    done = mend(settings.data, settings.cache, settings.extract, views, networks, progress)
+    return {
+        "damages": [asdict(damage) for damage in done.damages],
+        "rows": done.rows,
+        "skipped": done.outcome.skipped,
+        "left": [asdict(damage) for damage in done.left],
+    }
+
+
+def diff(ours: Path, theirs: Path) -> dict[str, Any]:
+    from cache.diff import diff as compare
+
+    return compare(ours, theirs)

@@ -74,7 +74,7 @@ def _diff_values(ours: View, theirs: View, rows: np.ndarray, others: np.ndarray)
     largest = 0.0
     for name in ours.spec.arrays:
         x, y = ours.read(name)[rows], theirs.read(name)[others]
-        unequal = (x != y).reshape(len(rows), -1).any(axis=1)
+        unequal = (x != y).reshape(len(rows), ours.spec.arrays[name].size).any(axis=1)
         differ |= unequal
         if unequal.any():
             gap = np.abs(x[unequal].astype(np.float64) - y[unequal].astype(np.float64))

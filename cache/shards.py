@@ -5,6 +5,7 @@ Reading goes around Zarr: chunks are read straight into the caller's array and c
 is several times faster (docs/benchmarks.md).
 """
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -35,6 +36,11 @@ class ArraySpec:
     dtype: str = "float16"
     fill: float = 0
     dims: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Numbers in a row."""
+        return math.prod(self.shape)
 
     def as_dict(self) -> dict[str, Any]:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}

@@ -1,15 +1,261 @@
-"""Rows from other caches: taken over where key and picture bytes agree, or two caches made one."""
+"""Rows from other caches: taken over where key and picture bytes agree, or two caches made one.
 
-from collections.abc import Sequence
+Rows are matched by id, never by number: a person's id is of the picture's bytes and the box.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
+from cache.check import verify
+from cache.errors import CacheError, KeyMismatch
+from cache.index import PERSONS, PICTURES, Index, folder_of, recover
+from cache.keys import in_short
+from cache.lock import only_writer
 from cache.settings import Cache
+from cache.shards import Compression
+from cache.store import WORDS, View, open_view, path_of, view_names, write_manifest
+from cache.writer import Row, ViewWriter, sweep
 
 
 def take_rows(
     cache: Cache, name: str, key: str, ids: Sequence[str], rows: np.ndarray, donor: Path
 ) -> int:
-    """stub"""
-    return 0
+    """Copy rows of the view `name` from the cache `donor` into the one at `cache.root`.
+
+    key: of the view as it is wanted; another key gives nothing. ids: what names each row of ours;
+    rows: those that we lack. Returns how many were copied.
+    Raises CacheError where the donor is no cache, or what is taken from it is damaged.
+    """
+    if not folder_of(donor).exists():
+        raise CacheError(f"cache.take_from names {donor}, which holds no cache")
+    if Path(donor).resolve() == cache.root.resolve():
+        raise CacheError(f"cache.take_from names {donor}, which is cache.root itself")
+    if not path_of(donor, name).exists():
+        return 0
+    theirs = open_view(donor, name)
+    if theirs.key != key:
+        return 0
+    places = _pairs(theirs, Index.read(donor), ids, rows)
+    if places:
+        _prove(donor, [name])
+        _copy(cache.root, theirs, ids, places, cache.shard_rows, cache.compression)
+    return len(places)
+
+
+def _pairs(theirs: View, index: Index, ids: Sequence[str], rows: Iterable) -> dict[int, int]:
+    """Our row -> their row, where they have one of the same id."""
+    have: dict[str, int] = {}
+    names = index.ids(theirs.rows)
+    for row in np.flatnonzero(theirs.done).tolist():
+        # A file that was missing there may be here; `path:` stands for unknown bytes.
+        if WORDS[int(theirs.status[row])] != "missing" and not names[row].startswith("path:"):
+            have.setdefault(names[row], row)
+    return {int(row): have[ids[row]] for row in rows if ids[row] in have}
+
+
+def _prove(root: Path, names: list[str]) -> None:
+    found = verify(root, names)
+    if not found.whole:
+        damage = found.damages[0]
+        raise CacheError(
+            f"the cache {root} is damaged ({damage.file}: {damage.what}), nothing is taken from "
+            f"it: run `emocache cache verify --set cache.root={root}`"
+        )
+
+
+def _copy(
+    root: Path,
+    theirs: View,
+    ids: Sequence[str],
+    places: Mapping[int, int],
+    shard_rows: int,
+    compression: Compression,
+) -> None:
+    arrays = {name: theirs.read(name) for name in theirs.spec.arrays}
+    writer = ViewWriter(root, theirs.spec, ids, shard_rows, compression)
+    writer.expect(places)
+    for row, other in sorted(places.items()):
+        values = {name: array[other] for name, array in arrays.items()}
+        status = WORDS[int(theirs.status[other])]
+        writer.put(row, Row(status, values, theirs.reasons.get(other, "")))
+    writer.close()
+
+
+# --------------------------------------------------------------------------------------- merge
+
+
+@dataclass
+class Merged:
+    """What a merge did: rows added to the index; and by view the rows taken, the rows that both
+    caches had, and how many of these differ within rounding, or were kept against theirs."""
+
+    pictures: int = 0
+    persons: int = 0
+    taken: dict[str, int] = field(default_factory=dict)
+    both: dict[str, int] = field(default_factory=dict)
+    differ: dict[str, int] = field(default_factory=dict)
+
+
+def merge(cache: Cache, other: Path, keep_ours: bool = False) -> Merged:
+    """Make the cache at `other` part of the one at `cache.root`; row numbers of ours stay.
+
+    keep_ours: where both have a row with other values, keep ours instead of refusing.
+    Raises KeyMismatch where a view has another key or the same person other labels, CacheError
+    where the same row has other values: both sides are named, and nothing is changed.
+    """
+    other = Path(other)
+    if other.resolve() == cache.root.resolve():
+        raise CacheError(f"{other} is the cache itself: name another")
+    theirs = Index.read(other)
+    _prove(other, view_names(other))
+    with only_writer(cache.root, "cache merge"):
+        recover(cache.root)
+        sweep(cache.root)
+        old = Index.read(cache.root) if folder_of(cache.root).exists() else None
+        index = _union(old, theirs, cache.root, other) if old else theirs
+        _same_keys(cache.root, other)
+        done = Merged(
+            len(index.pictures) - (len(old.pictures) if old else 0),
+            len(index.persons) - (len(old.persons) if old else 0),
+        )
+        for name in view_names(other):  # all of them before anything is written
+            _compare(cache.root, other, name, index, theirs, keep_ours, done)
+        index.write(cache.root)
+        for name in view_names(other):
+            view, ids = open_view(other, name), index.ids(open_view(other, name).rows)
+            lacking = _lacking(cache.root, name, len(ids))
+            places = _pairs(view, theirs, ids, lacking)
+            done.taken[name] = len(places)
+            if places:
+                stored = view.stored
+                _copy(cache.root, view, ids, places, stored.shard_rows, stored.compression)
+        write_manifest(cache.root, index.digest())
+    return done
+
+
+def _lacking(root: Path, name: str, count: int) -> np.ndarray:
+    have = np.zeros(count, bool)
+    if path_of(root, name).exists():
+        done = open_view(root, name).done
+        have[: len(done)] = done
+    return np.flatnonzero(~have)
+
+
+def _same_keys(root: Path, other: Path) -> None:
+    wrong = []
+    for name in set(view_names(root)) & set(view_names(other)):
+        a, b = open_view(root, name), open_view(other, name)
+        if a.key != b.key:
+            keys = f"{a.key[:12]} in {root}, {b.key[:12]} in {other}"
+            wrong.append(f"{name} ({keys}: {in_short(a.parts, b.parts)})")
+    if wrong:
+        raise KeyMismatch(
+            f"the caches hold other numbers under the same name: {'; '.join(sorted(wrong))}. "
+            "Extract one of them again with the settings of the other"
+        )
+
+
+def _compare(
+    root: Path,
+    other: Path,
+    name: str,
+    index: Index,
+    their_index: Index,
+    keep_ours: bool,
+    done: Merged,
+) -> None:
+    """Rows that both have must agree: statuses exactly, values within rounding of their dtype."""
+    if not path_of(root, name).exists():
+        return
+    a, b = open_view(root, name), open_view(other, name)
+    pairs = _pairs(b, their_index, index.ids(a.rows), np.flatnonzero(a.done))
+    ours, theirs = np.array(list(pairs), int), np.array(list(pairs.values()), int)
+    done.both[name] = len(ours)
+    differ = a.status[ours] != b.status[theirs]
+    apart = differ.copy()  # by more than rounding
+    largest = 0.0
+    for array, spec in a.spec.arrays.items():
+        x, y = (view.read(array)[rows] for view, rows in ((a, ours), (b, theirs)))
+        x, y = (values.astype(np.float64).reshape(len(ours), spec.size) for values in (x, y))
+        gap = np.abs(x - y)
+        differ |= gap.any(axis=1)
+        step = 4 * np.finfo(spec.dtype).eps if np.dtype(spec.dtype).kind == "f" else 0.0
+        size = np.abs(x).max(axis=1, initial=0.0)
+        apart |= gap.max(axis=1, initial=0.0) > step * np.maximum(size, 1.0)
+        largest = max(largest, float(gap.max(initial=0.0)))
+    done.differ[name] = int(differ.sum())
+    if apart.any() and not keep_ours:
+        at = int(np.flatnonzero(apart)[0])
+        raise CacheError(
+            f"view {name!r}: {int(apart.sum())} rows differ under the same key, by {largest:.3g} "
+            f"at most; the first is {index.ids(a.rows)[ours[at]][:12]}, row {ours[at]} in {root} "
+            f"({WORDS[int(a.status[ours[at]])]}) and row {theirs[at]} in {other} "
+            f"({WORDS[int(b.status[theirs[at]])]}). --keep-ours keeps those of {root}"
+        )
+
+
+def _union(ours: Index, theirs: Index, root: Path, other: Path) -> Index:
+    """Our rows, then what only they have."""
+    if ours.labels != theirs.labels or ours.definitions != theirs.definitions:
+        raise KeyMismatch(
+            f"{root} holds {ours.dataset} with the labels {_few(ours.labels)}, {other} "
+            f"{theirs.dataset} with {_few(theirs.labels)}: caches with other labels, or other "
+            "definitions of them, stay apart"
+        )
+    pictures: list[dict[str, Any]] = ours.pictures.to_pylist()
+    rows = {picture["id"]: row for row, picture in enumerate(pictures)}
+    moved = []
+    for picture in theirs.pictures.to_pylist():
+        at = rows.setdefault(picture["id"], len(pictures))
+        moved.append(at)
+        if at == len(pictures):
+            pictures.append(picture)
+        elif pictures[at]["status"] != "ok" and picture["status"] == "ok":
+            pictures[at] = picture
+    persons: list[dict[str, Any]] = ours.persons.to_pylist()
+    places = {place: row for row, place in enumerate(_places(persons))}
+    their_persons = theirs.persons.to_pylist()
+    for person, place in zip(their_persons, _places(their_persons), strict=True):
+        person["picture"] = moved[person["picture"]]
+        row = places.get(place)
+        if row is None:
+            persons.append(person)
+            continue
+        mine = persons[row]
+        if mine["labels"] != person["labels"]:
+            raise KeyMismatch(
+                f"person {person['id'][:12]} has the labels {_named(mine, ours)} in {root} (row "
+                f"{row}) and {_named(person, theirs)} in {other}: one annotation must be right"
+            )
+        if mine["status"] != "ok" and person["status"] == "ok":
+            persons[row] = person
+    return replace(
+        ours,
+        pictures=pa.Table.from_pylist(pictures, PICTURES),
+        persons=pa.Table.from_pylist(persons, PERSONS),
+    )
+
+
+def _places(persons: list[dict[str, Any]]) -> list[tuple[str, str, int]]:
+    """What tells persons apart, as in `extract.prepare`: id, split, and which of its repeats."""
+    times: Counter[tuple[str, str]] = Counter()
+    found = []
+    for person in persons:
+        key = person["id"], person["split"]
+        found.append((*key, times[key]))
+        times[key] += 1
+    return found
+
+
+def _few(labels: Sequence[str]) -> str:
+    return ", ".join(labels[:3]) + (f" and {len(labels) - 3} more" if len(labels) > 3 else "")
+
+
+def _named(person: dict[str, Any], index: Index) -> str:
+    return _few([n for n, v in zip(index.labels, person["labels"], strict=True) if v]) or "none"

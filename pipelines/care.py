@@ -84,3 +84,30 @@ def diff(ours: Path, theirs: Path) -> dict[str, Any]:
     from cache.diff import diff as compare
 
     return compare(ours, theirs)
+
+
+def merge(settings: Settings, others: Sequence[Path], keep_ours: bool) -> dict[str, Any]:
+    from cache.share import merge as join
+
+    return {str(other): asdict(join(settings.cache, other, keep_ours)) for other in others}
+
+
+def export(
+    settings: Settings,
+    file: Path,
+    names: Sequence[str],
+    overwrite: bool,
+    progress: Progress = lambda done, total: None,
+) -> dict[str, Any]:
+    from cache.hdf5 import export_hdf5
+
+    rows = export_hdf5(settings.cache.root, file, list(names) or None, overwrite, progress)
+    return {"file": str(file), "bytes": file.stat().st_size, "rows": rows}
+
+
+def take_in(
+    settings: Settings, file: Path, progress: Progress = lambda done, total: None
+) -> dict[str, Any]:
+    from cache.hdf5 import import_hdf5
+
+    return {str(file): import_hdf5(settings.cache, file, progress)}

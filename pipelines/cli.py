@@ -179,6 +179,9 @@ def _show_extract(result: dict[str, Any]) -> None:
     for name, rows in result["rows"].items():
         table.add_row(name, counts(rows), escape(result["why"][name]))
     out.print(table)
+    if result["taken"]:
+        taken = ", ".join(f"{name} {rows}" for name, rows in result["taken"].items())
+        out.print(f"rows taken from other caches (cache.take_from): {taken}")
     untrained(result["untrained"])
     if not result["networks"]:
         out.print("the cache is up to date; no network was loaded")

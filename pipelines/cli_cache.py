@@ -125,14 +125,19 @@ def _show_repaired(done: dict[str, Any]) -> None:
 
 @app.command("diff")
 def cache_diff(
-    ours: Annotated[Path, typer.Argument(help="The folder of a cache.")],
-    theirs: Annotated[Path, typer.Argument(help="The folder of another.")],
+    first: Annotated[Path, typer.Argument(metavar="[OURS] THEIRS", help="Folders of two caches.")],
+    second: Annotated[Path | None, typer.Argument(hidden=True)] = None,
+    set_: Set = [],
+    file: Params = PARAMS,
     as_json: Json = False,
 ) -> None:
     """Why two caches differ: rows, the key of each view part by part, values.
 
-    Example: emocache cache diff features ../elsewhere/features
+    With one folder, it is held against cache.root.
+
+    Example: emocache cache diff ../elsewhere/features
     """
+    ours, theirs = (first, second) if second else (params.load(file, set_).cache.root, first)
     say(care.diff(ours, theirs), as_json, _show_diff)
 
 
@@ -166,3 +171,74 @@ def _show_diff(found: dict[str, Any]) -> None:
 
 def _sides(number: dict[str, int]) -> str:
     return f"{number['both']} in both, {number['ours']} only in ours, {number['theirs']} in theirs"
+
+
+@app.command("merge")
+def cache_merge(
+    other: Annotated[list[Path], typer.Argument(metavar="OTHER...", help="Folders of caches.")],
+    keep_ours: Annotated[
+        bool, typer.Option("--keep-ours", help="Where both have a row, keep ours unseen.")
+    ] = False,
+    set_: Set = [],
+    file: Params = PARAMS,
+    as_json: Json = False,
+) -> None:
+    """Make other caches part of this one; rows are matched by picture bytes, box and key.
+
+    Example: emocache cache merge ../elsewhere/features
+    """
+    say(care.merge(params.load(file, set_), other, keep_ours), as_json, _show_merged)
+
+
+def _show_merged(found: dict[str, Any]) -> None:
+    for source, done in found.items():
+        out.print(
+            f"{escape(source)}: {done['persons']} persons and {done['pictures']} pictures are new"
+        )
+        for name, rows in done["taken"].items():
+            both, differ = done["both"].get(name, 0), done["differ"].get(name, 0)
+            kept = f", {both} were there" + (f" ({differ} with other values)" if differ else "")
+            out.print(f"    {name}: {rows} rows taken{kept if both else ''}")
+
+
+@app.command("export")
+def cache_export(
+    target: Annotated[Path, typer.Argument(metavar="FILE", help="The HDF5 file to write.")],
+    view: Annotated[
+        list[str], typer.Option("--view", metavar="NAME", help="Only this view; may be repeated.")
+    ] = [],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+    set_: Set = [],
+    file: Params = PARAMS,
+    as_json: Json = False,
+) -> None:
+    """Write the cache to one HDF5 file, with its keys and checksums.
+
+    Example: emocache cache export features.h5 --view body --view head
+    """
+    settings = params.load(file, set_)
+    with bar("export: views", as_json) as progress:
+        done = care.export(settings, target, view, overwrite, progress)
+    say(done, as_json, _show_exported)
+
+
+def _show_exported(done: dict[str, Any]) -> None:
+    rows = ", ".join(f"{name} {number}" for name, number in done["rows"].items())
+    out.print(f"{escape(done['file'])}: {done['bytes'] / 1e6:.1f} MB; rows: {rows}")
+
+
+@app.command("import")
+def cache_import(
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="A file of `cache export`.")],
+    set_: Set = [],
+    file: Params = PARAMS,
+    as_json: Json = False,
+) -> None:
+    """Bring an exported HDF5 file into the cache; into an empty one bit for bit.
+
+    Example: emocache cache import features.h5
+    """
+    settings = params.load(file, set_)
+    with bar("import: views", as_json) as progress:
+        done = care.take_in(settings, source, progress)
+    say(done, as_json, _show_merged)

@@ -33,6 +33,12 @@ PROJECT_COMMANDS = [
     "report",
     "predict a.jpg",
     "cache ls",
+    "cache verify",
+    "cache repair",
+    "cache diff other",
+    "cache merge other",
+    "cache export a.h5",
+    "cache import a.h5",
     "demo",
 ]
 
@@ -71,7 +77,8 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 def test_every_command_of_the_design_so_far_is_here():
     names = {" ".join(command) for command in COMMANDS}
-    assert names >= {command.split(" a.jpg")[0] for command in PROJECT_COMMANDS} | {"scenes"}
+    asked = {re.sub(r" (a\.\w+|other)$", "", command) for command in PROJECT_COMMANDS}
+    assert names >= asked | {"scenes"}
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

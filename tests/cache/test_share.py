@@ -1,0 +1,194 @@
+"""Caches of a team become one; what was computed anywhere is never computed again."""
+
+import json
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from cache.check import verify
+from cache.errors import CacheError, KeyMismatch
+from cache.index import PERSONS, Index
+from cache.settings import Cache
+from cache.share import merge
+from cache.store import open_view
+from extract import settings as config
+from extract.datasets import READERS
+from extract.prepare import prepare
+from extract.run import extract
+from extract.views import Networks
+from tests.extract.test_crash import files
+from tests.made_views import MadeData, made_views, many
+
+SHARD_ROWS = 8
+
+
+@pytest.fixture(scope="module", autouse=True)
+def reader():
+    READERS["made"] = MadeData
+    yield
+    del READERS["made"]
+
+
+class Clone:
+    """One member's clone: the pictures that she has, and her cache."""
+
+    def __init__(self, root, people, source, take_from=()):
+        self.data = config.Data(name="made", root=root / "data")
+        self.cache = Cache(root=root / "cache", shard_rows=SHARD_ROWS, take_from=take_from)
+        for path in people:
+            (self.data.root / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source / path, self.data.root / path)
+        (self.data.root / "people.json").write_text(json.dumps(people))
+        prepare(self.data, self.cache.root)
+
+    def extract(self, **versions):
+        views = made_views(**versions)
+        networks = Networks(config.Weights())
+        self.outcome = extract(self.data, self.cache, config.Extract(block=4), views, networks)
+        return {name: sum(view.calls) for name, view in views.items() if view.calls}
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """24 pictures, 16 of them with persons, 24 persons."""
+    folder = tmp_path_factory.mktemp("source")
+    return folder, many(folder, 24)
+
+
+@pytest.fixture
+def clone(source, tmp_path):
+    """Makes a clone with some of the pictures, by number, and extracts it."""
+
+    def make(name, numbers, take_from=(), **versions):
+        folder, people = source
+        some = {path: people[path] for path in list(people)[numbers]}
+        made = Clone(tmp_path / name, some, folder, take_from)
+        made.computed = made.extract(**versions)
+        return made
+
+    return make
+
+
+def test_two_halves_become_one_cache(clone):
+    one, two, whole = (
+        clone("one", slice(0, 12)),
+        clone("two", slice(12, 24)),
+        clone("all", slice(24)),
+    )
+    done = merge(one.cache, two.cache.root)
+    assert (done.persons, done.pictures) == (12, 12)
+    assert done.taken == {"area": 12, "colour": 12, "labels": 0, "whole": 8}
+    assert done.both == {"area": 0, "colour": 0, "labels": 2, "whole": 0}
+    assert verify(one.cache.root).whole
+    one.data = whole.data
+    prepare(one.data, one.cache.root)
+    assert one.extract() == {}  # nothing is left to compute
+    assert files(one.cache.root) == files(whole.cache.root)
+
+
+def test_merging_again_changes_nothing(clone):
+    one, two = clone("one", slice(0, 12)), clone("two", slice(6, 24))
+    first = merge(one.cache, two.cache.root)
+    assert first.both["colour"] == 6 and first.differ["colour"] == 0
+    before = files(one.cache.root)
+    again = merge(one.cache, two.cache.root)
+    assert set(again.taken.values()) == {0} and (again.persons, again.pictures) == (0, 0)
+    assert files(one.cache.root) == before
+
+
+def test_merging_into_nothing_copies(clone, tmp_path):
+    one = clone("one", slice(24))
+    cache = Cache(root=tmp_path / "empty", shard_rows=64)
+    merge(cache, one.cache.root)
+    assert files(cache.root) == files(one.cache.root)
+
+
+def test_other_keys_are_refused_and_both_sides_named(clone):
+    one, two = clone("one", slice(0, 12)), clone("two", slice(12, 24), colour=2)
+    before = files(one.cache.root)
+    a, b = (open_view(c.cache.root, "colour").key[:12] for c in (one, two))
+    with pytest.raises(KeyMismatch, match=rf"colour \({a} in .*one.*{b} in .*two.*version: 1 -> 2"):
+        merge(one.cache, two.cache.root)
+    assert files(one.cache.root) == before
+
+
+def test_other_labels_of_one_person_are_refused(clone):
+    one, two = clone("one", slice(0, 12)), clone("two", slice(6, 24))
+    index = Index.read(two.cache.root)
+    persons = index.persons.to_pylist()
+    persons[0]["labels"] = [1.0, 0.0]
+    table = pa.Table.from_pylist(persons, PERSONS)
+    changed = Index(index.dataset, "", index.labels, index.pictures, table, index.definitions)
+    changed.write(two.cache.root)
+    with pytest.raises((KeyMismatch, CacheError)) as refused:
+        merge(one.cache, two.cache.root)
+    # The manifest notices the edit first; without it the labels are held against each other.
+    (two.cache.root / "manifest.json").unlink()
+    assert "damaged" in str(refused.value) or "calm" in str(refused.value)
+
+
+def test_other_values_are_refused_and_both_sides_named(clone):
+    one, two = clone("one", slice(0, 12)), clone("two", slice(6, 24))
+    views = made_views()
+    views["colour"].row = lambda subject, inner=views["colour"].row: _brighter(inner(subject))
+    shutil.rmtree(two.cache.root / "colour.zarr")
+    networks = Networks(config.Weights())
+    extract(two.data, two.cache, config.Extract(), views, networks)
+    before = files(one.cache.root)
+    with pytest.raises(CacheError, match=r"'colour': 6 rows differ.*by 9.*row 6 in .*row 0 in "):
+        merge(one.cache, two.cache.root)
+    assert files(one.cache.root) == before
+    ours = open_view(one.cache.root, "colour").read()
+    done = merge(one.cache, two.cache.root, keep_ours=True)
+    assert done.differ["colour"] == 6
+    np.testing.assert_array_equal(open_view(one.cache.root, "colour").read()[:12], ours)
+
+
+def _brighter(row):
+    row.values["features"] = row.values["features"] + 9
+    return row
+
+
+def test_a_damaged_cache_gives_nothing(clone):
+    one, two = clone("one", slice(0, 12)), clone("two", slice(12, 24))
+    (two.cache.root / "area.zarr/status/c/0").unlink()
+    with pytest.raises(CacheError, match=r"two.*is damaged.*cache verify"):
+        merge(one.cache, two.cache.root)
+    with pytest.raises(CacheError, match="the cache itself"):
+        merge(one.cache, one.cache.root)
+
+
+def test_pictures_extracted_anywhere_are_not_extracted_again(clone):
+    mine = clone("mine", slice(24))
+    hers = clone("hers", slice(24), take_from=[mine.cache.root])
+    assert hers.computed == {}
+    assert hers.outcome.taken == {"colour": 24, "area": 24, "whole": 16, "labels": 2}
+    assert files(hers.cache.root) == files(mine.cache.root)
+
+
+def test_only_what_nobody_has_is_computed(clone):
+    one, two = clone("one", slice(0, 6)), clone("two", slice(6, 12))
+    whole = clone("whole", slice(24))
+    hers = clone("hers", slice(24), take_from=[one.cache.root, two.cache.root])
+    assert hers.computed == {"colour": 12, "area": 12, "whole": 8}
+    assert files(hers.cache.root) == files(whole.cache.root)
+
+
+def test_rows_of_another_key_are_not_taken(clone):
+    one = clone("one", slice(24), colour=2)
+    hers = clone("hers", slice(24), take_from=[one.cache.root])
+    assert hers.computed == {"colour": 24}
+
+
+def test_a_donor_that_is_none_or_damaged_is_refused(clone, tmp_path):
+    one = clone("one", slice(24))
+    with pytest.raises(CacheError, match=r"cache\.take_from names .*nowhere"):
+        clone("a", slice(24), take_from=[tmp_path / "nowhere"])
+    shard = one.cache.root / "colour.zarr/features/c/1/0"
+    data = bytearray(shard.read_bytes())
+    data[0] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(CacheError, match=r"one.*damaged.*cache verify --set cache\.root="):
+        clone("b", slice(24), take_from=[one.cache.root])

@@ -1,0 +1,98 @@
+"""`emocache cache ...` on a small real cache, as its users type it."""
+
+import json
+import shutil
+import sys
+
+import pytest
+
+from tests.pipelines.conftest import ROOT
+from tests.pipelines.conftest import run as process
+
+
+def run(folder, *words):
+    return process(folder, sys.executable, "-m", "pipelines.cli", *words)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A project folder with the demo's scenes, extracted."""
+    folder = tmp_path_factory.mktemp("project")
+    text = (ROOT / "pipelines" / "profiles" / "demo.yaml").read_text()
+    (folder / "params.yaml").write_text(text.replace("pictures: 160", "pictures: 12"))
+    for command in ("scenes data/demo", "prepare", "extract"):
+        done = run(folder, *command.split())
+        assert done.code == 0, done.said
+    return folder
+
+
+@pytest.fixture
+def project(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "project")
+    return tmp_path / "project"
+
+
+def words(done):
+    return " ".join(done.out.split())
+
+
+def test_ls_says_rows_key_settings_and_weights(project):
+    said = words(run(project, "cache", "ls"))
+    assert "made-up labels" in said and "body:" in said and "size 128, dtype float16" in said
+    assert "resnet50: " in said and "SHA-256" in said and "UNTRAINED, random weights" in said
+    found = json.loads(run(project, "cache", "ls", "--json").out)
+    assert found["views"]["depth"]["trained"] is False and found["views"]["body"]["trained"] is True
+
+
+def test_verify_and_repair(project):
+    done = run(project, "cache", "verify")
+    assert done.code == 0 and "whole: " in done.out
+    shard = project / "features/scene.zarr/features/c/0/0"
+    before = shard.read_bytes()
+    shard.write_bytes(before[:-30])
+    done = run(project, "cache", "verify")
+    assert done.code == 1 and "scene.zarr/features/c/0/0 has" in words(done)
+    assert "emocache cache repair" in words(done)
+    assert run(project, "cache", "verify", "--view", "body").code == 0
+    found = json.loads(run(project, "cache", "verify", "--json").out)
+    assert not found["whole"] and len(found["damages"][0]["rows"]) == 12
+    done = run(project, "cache", "repair")
+    assert done.code == 0 and "scene 12" in words(done) and "whole again" in done.out
+    assert shard.read_bytes() == before
+    assert "nothing to repair" in run(project, "cache", "repair").out
+
+
+def test_repair_with_other_settings_is_refused(project):
+    (project / "features/scene.zarr/features/c/0/0").unlink()
+    done = run(project, "cache", "repair", "--set", "views.scene.size=128")
+    assert done.code == 1 and "settings.size: 224 -> 128" in done.err
+
+
+def test_diff_names_the_setting(project):
+    other = project / "other"
+    shutil.copytree(project / "features", other)
+    assert words(run(project, "cache", "diff", "other")).count("same key") == 6
+    done = run(project, "extract", "--set", "cache.root=other", "--set", "views.depth.grid=4")
+    assert done.code == 0, done.said
+    said = words(run(project, "cache", "diff", "features", "other"))
+    assert "settings.grid: 8 -> 4" in said and said.count("same key") == 5
+
+
+def test_export_import_and_merge(project):
+    done = run(project, "cache", "export", "all.h5")
+    assert done.code == 0 and "MB; rows: body 17" in words(done)
+    assert "--overwrite" in run(project, "cache", "export", "all.h5").err
+    done = run(project, "cache", "import", "all.h5", "--set", "cache.root=back")
+    assert done.code == 0 and "body: 17 rows taken" in words(done)
+    done = run(project, "cache", "merge", "back")
+    assert done.code == 0 and "body: 0 rows taken, 17 were there" in words(done)
+    assert run(project, "cache", "verify", "--set", "cache.root=back").code == 0
+    assert run(project, "cache", "merge", "nowhere").code == 1
+
+
+def test_extract_takes_rows_from_another_cache(project):
+    (project / "features").rename(project / "theirs")
+    run(project, "prepare")
+    done = run(project, "extract", "--set", "cache.take_from=[theirs]")
+    assert done.code == 0 and "rows taken from other caches" in words(done)
+    assert "no network was loaded" in done.out

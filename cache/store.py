@@ -112,7 +112,7 @@ class Stored:
             files[file] = as_json(metadata)
         return files
 
-    @property
+    @cached_property
     def layouts(self) -> dict[str, Layout]:
         return {
             name: Layout(array, self.shard_rows, self.chunk_rows, self.compression)
@@ -197,7 +197,8 @@ def record_path(view: Path, shard: int) -> Path:
 def read_record(path: Path) -> dict[str, Any] | None:
     """A commit record; None when it is damaged."""
     try:
-        record = json.loads(path.read_text())
+        with open(path, "rb") as file:
+            record = json.loads(file.read())
         return record if is_sealed(record) else None
     except (OSError, ValueError, AttributeError):
         return None

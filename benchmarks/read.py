@@ -4,8 +4,8 @@ in one run; then a whole EMOTIC-size cache into torch tensors.
     python benchmarks/read.py [--rows 34000] [--rounds 15] [--json]
 
 Every round runs every reader once, in another order; files are in the page cache. The fast readers
-run first, by themselves; then, in fewer rounds, the slow ones with np.load and ours. What needs `pip install -e
-'.[bench]'` and is absent is named as "not installed".
+run first, by themselves; then, in fewer rounds, the slow ones with np.load and ours. What needs
+`pip install -e '.[bench]'` and is absent is named as "not installed".
 """
 
 import argparse
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from crc32c import crc32c
+from awscrt.checksums import crc32c
 from made import EMOTIC, fill, machine, make_cache, size_of
 
 from cache.shards import ArraySpec
@@ -31,7 +31,7 @@ Read = Callable[[], Any]
 PACKAGES = [
     "numpy",
     "zarr",
-    "crc32c",
+    "awscrt",
     "zarrs",
     "tensorstore",
     "h5py",

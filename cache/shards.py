@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 import zarr
-from crc32c import crc32c
+from awscrt.checksums import crc32c
 from numcodecs.zstd import Zstd
 from zarr.abc.store import Store
 from zarr.codecs import Crc32cCodec, ZstdCodec

@@ -365,8 +365,3 @@ def write_manifest(root: Path, index_digest: str) -> dict[str, Any]:
     with writing_to(Path(root) / "manifest.json"):
         write_atomic(Path(root) / "manifest.json", as_json(manifest))
     return manifest
-
-
-def cache_key(views: Mapping[str, View], index_digest: str) -> str:
-    """One key for a result: of the views it read and of the index."""
-    return key_of({"index": index_digest, **{name: view.key for name, view in views.items()}})

@@ -20,6 +20,7 @@ from cache.store import (
     THREADS,
     WORDS,
     Stored,
+    as_json,
     ids_digest,
     manifest_of,
     path_of,
@@ -286,7 +287,7 @@ class _Examination:
                 whole = path.is_file() and path.stat().st_size == proof["bytes"]
                 whole = whole and sha256_file(path) == proof["sha256"]
                 size += proof["bytes"] if whole else 0
-                bad = layout.read(path, block, proof["crc32c"])
+                bad = layout.read(path, block, proof["chunks"])
             except OSError as error:
                 damages.append(self._made(path, f"cannot be read: {error}", shard, rows))
                 continue
@@ -329,10 +330,10 @@ def _manifest_damage(root: Path, index: Index) -> list[Damage]:
     if not view_names(root):
         return []
     try:
-        given = json.loads((root / "manifest.json").read_text())
-    except (OSError, ValueError):
-        given = None
-    if given == manifest_of(root, index.digest()):
+        given = (root / "manifest.json").read_bytes()
+    except OSError:
+        given = b""
+    if given == as_json(manifest_of(root, index.digest())):
         return []
     what = "is missing, damaged or older than the views: `emocache extract` writes it anew"
     return [Damage("", "manifest.json", what)]

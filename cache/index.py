@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from cache.errors import CacheError
 from cache.files import sha256_file, sync, write_atomic, writing_to
-from cache.keys import is_sealed, sealed
+from cache.keys import of_sealed_text, sealed_text
 
 FORMAT = 2
 
@@ -148,8 +148,7 @@ class Index:
         definitions = json.dumps([dict(one) for one in self.definitions], indent=2)
         files["labels.json"] = definitions.encode()
         hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-        seal = sealed({**about, "files": hashes})
-        return {**files, "index.json": json.dumps(seal, indent=1).encode()}
+        return {**files, "index.json": sealed_text({**about, "files": hashes})}
 
     def write(self, root: Path) -> None:
         """Write the folder `root`/index: made beside its place, then put there as a whole."""
@@ -218,17 +217,17 @@ def damage_of(root: Path) -> str:
     if not folder.exists():
         return f"no index in {folder}: run `emocache prepare`, or set cache.root"
     try:
-        about = json.loads((folder / "index.json").read_text())
-    except (OSError, ValueError):
+        about = of_sealed_text((folder / "index.json").read_bytes())
+    except OSError:
         about = None
-    if isinstance(about, dict) and about.get("format", FORMAT) != FORMAT and is_sealed(about):
+    mend = "run `emocache cache repair`, or `dvc checkout --force` where DVC tracks it"
+    if about is None:
+        return f"{folder / 'index.json'} is missing or damaged: {mend}"
+    if about["format"] != FORMAT:
         return (
             f"the index in {folder} has format {about['format']}, this emocache reads {FORMAT}: "
             "upgrade emocache"
         )
-    mend = "run `emocache cache repair`, or `dvc checkout --force` where DVC tracks it"
-    if not isinstance(about, dict) or not is_sealed(about):
-        return f"{folder / 'index.json'} is missing or damaged: {mend}"
     for name, expected in about["files"].items():
         path = folder / name
         if not path.is_file() or sha256_file(path) != expected:

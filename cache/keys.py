@@ -31,6 +31,25 @@ def is_sealed(record: Mapping[str, Any]) -> bool:
     return record.get("seal") == key_of({k: v for k, v in record.items() if k != "seal"})
 
 
+def sealed_text(record: Mapping[str, Any]) -> bytes:
+    """JSON that ends with the hash of the bytes before, so that any change in it is noticed."""
+    text = json.dumps(record, separators=(",", ":"))[:-1].encode()
+    return text + _seal_of(text)
+
+
+def of_sealed_text(data: bytes) -> dict[str, Any] | None:
+    """The record that `sealed_text` wrote; None where a byte of it is another."""
+    text = data[:-SEAL]
+    return json.loads(text + b"}") if data[-SEAL:] == _seal_of(text) else None
+
+
+def _seal_of(text: bytes) -> bytes:
+    return b',"seal":"%s"}' % hashlib.sha256(text).hexdigest().encode()
+
+
+SEAL = len(_seal_of(b""))
+
+
 def flatten(parts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """`{"resize": {"size": 128}}` as `{"resize.size": 128}`."""
     flat: dict[str, Any] = {}

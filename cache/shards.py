@@ -22,9 +22,10 @@ from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
 CHUNKS_PER_SHARD = 4
-EMPTY = 2**64 - 1  # offset and size of a chunk that holds only the fill value
+EMPTY = 2**64 - 1  # Zarr's offset and size of a chunk that holds only the fill value
 
 Compression = Literal["none", "zstd"]
+Chunk = tuple[int, int, int]  # offset and size in its file, in bytes; CRC-32C of all but the last 4
 
 
 @dataclass(frozen=True)
@@ -98,82 +99,58 @@ class Layout:
         shard = files.get(self.file("a", 0))
         return shard.to_bytes() if shard is not None else None
 
-    def checksums(self, shard: bytes) -> list[int]:
-        """The CRC-32C of each chunk of an encoded shard; -1 for a chunk of the fill value only."""
+    def chunks(self, shard: bytes) -> list[Chunk | None]:
+        """Where each chunk of an encoded shard lies, and its CRC-32C; None for one that holds only
+        the fill value."""
+        size = 16 * (self.shard_rows // self.chunk_rows) + 4  # (offset, size) each, and a CRC-32C
+        table = np.frombuffer(shard[-size:-4], "<u8").reshape(-1, 2).tolist()
         return [
-            -1 if offset == EMPTY else _checksum(shard[offset : offset + nbytes])
-            for offset, nbytes in self._table(shard[-self._index_bytes : -4])
+            None
+            if offset == EMPTY
+            else (offset, size, int.from_bytes(shard[offset + size - 4 : offset + size], "little"))
+            for offset, size in table
         ]
 
-    def read(self, path: Path, out: np.ndarray, checksums: Sequence[int]) -> list[tuple[int, int]]:
+    def read(
+        self, path: Path | str, out: np.ndarray, chunks: Sequence[Chunk | None]
+    ) -> list[tuple[int, int]]:
         """Read the first `len(out)` rows of the shard at `path` into `out` (C-contiguous).
 
-        checksums: what `checksums` gave when the shard was committed.
-        Returns the row ranges [start, stop) that are not proven by them; all rows when the file is
-        missing or its index damaged. `out` holds nothing of worth there.
+        chunks: what `chunks` gave when the shard was committed; the index inside the file is for
+        other readers.
+        Returns the row ranges [start, stop) whose bytes do not have their CRC-32C; all rows when
+        the file is missing. `out` holds nothing of worth there.
         """
         starts = range(0, len(out), self.chunk_rows)
         ranges = [(start, min(start + self.chunk_rows, len(out))) for start in starts]
         try:
-            with open(path, "rb", buffering=0) as file:
-                index = self._index(file)
-                if index is None:
-                    return ranges
-                return [
-                    (start, stop)
-                    for (start, stop), place, checksum in zip(
-                        ranges, index, checksums, strict=False
-                    )
-                    if self._read_chunk(file, *place, out[start:stop]) != checksum
-                ]
+            file = os.open(path, os.O_RDONLY)
         except FileNotFoundError:
             return ranges
+        try:
+            return [
+                (start, stop)
+                for (start, stop), chunk in zip(ranges, chunks, strict=False)
+                if not self._read_chunk(file, chunk, out[start:stop])
+            ]
+        finally:
+            os.close(file)
 
-    @property
-    def _index_bytes(self) -> int:
-        return 16 * (self.shard_rows // self.chunk_rows) + 4
-
-    @staticmethod
-    def _table(index: bytes) -> list[tuple[int, int]]:
-        """(offset, size) in bytes of each chunk."""
-        table = np.frombuffer(index, "<u8").reshape(-1, 2)
-        return [(int(offset), int(nbytes)) for offset, nbytes in table]
-
-    def _index(self, file: Any) -> list[tuple[int, int]] | None:
-        """The index at the end of the file; None when it is damaged."""
-        size = os.fstat(file.fileno()).st_size
-        if size < self._index_bytes:
-            return None
-        file.seek(size - self._index_bytes)
-        data = file.read(self._index_bytes)
-        return self._table(data[:-4]) if crc32c(data[:-4]) == _checksum(data) else None
-
-    def _read_chunk(self, file: Any, offset: int, nbytes: int, out: np.ndarray) -> int | None:
-        """Fill `out` from a chunk; gives its checksum, None where it does not match its bytes."""
-        if offset == nbytes == EMPTY:
+    def _read_chunk(self, file: int, chunk: Chunk | None, out: np.ndarray) -> bool:
+        """Fill `out` from a chunk; whether it is as it was written."""
+        if chunk is None:
             out[...] = self.array.fill
-            return -1
+            return True
+        offset, size, checksum = chunk
         flat: Any = out.reshape(-1).view(np.uint8)
-        plain = self.compression == "none"
-        if nbytes < (flat.nbytes if plain else 0) + 4:
-            return None
-        if plain:
-            # The chunk of an array's end is padded: the rows, the padding, the checksum.
-            tail = bytearray(nbytes - flat.nbytes)
-            if os.preadv(file.fileno(), [flat, tail], offset) != nbytes:
-                return None
-            found = crc32c(memoryview(tail)[:-4], crc32c(flat))
-            return found if found == _checksum(tail) else None
-        data = os.pread(file.fileno(), nbytes, offset)
-        if len(data) != nbytes or crc32c(data[:-4]) != _checksum(data):
-            return None
-        chunk = np.frombuffer(Zstd().decode(data[:-4]), np.uint8)[: flat.nbytes]
-        if len(chunk) != flat.nbytes:
-            return None
-        flat[:] = chunk
-        return _checksum(data)
-
-
-def _checksum(data: bytes | bytearray) -> int:
-    """The last four bytes of a chunk or an index."""
-    return int.from_bytes(data[-4:], "little")
+        if self.compression == "none":
+            read = os.preadv(file, [flat], offset)
+            found = crc32c(flat)
+            if read < size - 4:  # the last chunk of an array is padded
+                found = crc32c(os.pread(file, size - 4 - read, offset + read), found)
+            return read == flat.nbytes and found == checksum
+        data = os.pread(file, size, offset)[:-4]
+        if crc32c(data) != checksum:
+            return False
+        flat[:] = np.frombuffer(Zstd().decode(data), np.uint8)[: flat.nbytes]
+        return True

@@ -5,12 +5,12 @@
         features/ box/ ...     the arrays, in person, picture or label row space
         status/                one code a row, see `STATUS`
         commits/view.json      what the view is, once more: one copy mends the other
-        commits/000003.json    written last: rows, key, SHA-256, size, CRCs of each file of shard 3
+        commits/000003.json    written last: rows, key and the SHA-256 and chunks of each file
 
 A row counts when the commit record of its shard lists it, and never because a file exists:
-unwritten rows of a Zarr array read as zeros. Every chunk of a shard carries a CRC-32C; a read
-compares it with the bytes and with the commit record, so that another shard in its place is
-noticed too. The SHA-256 is for `cache.check`.
+unwritten rows of a Zarr array read as zeros. The record has the CRC-32C of every chunk; a read
+compares the bytes with it, so that another shard in its place is noticed too. The SHA-256 is for
+`cache.check`.
 """
 
 import hashlib
@@ -29,8 +29,8 @@ from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
 from cache.errors import CacheError, KeyMismatch
-from cache.files import write_atomic, writing_to
-from cache.keys import is_sealed, key_of, sealed
+from cache.files import read_bytes, write_atomic, writing_to
+from cache.keys import is_sealed, key_of, of_sealed_text, sealed
 from cache.shards import CHUNKS_PER_SHARD, STATUS_ARRAY, ArraySpec, Compression, Layout
 
 FORMAT = 2
@@ -194,13 +194,18 @@ def record_path(view: Path, shard: int) -> Path:
     return view / "commits" / f"{shard:06d}.json"
 
 
-def read_record(path: Path) -> dict[str, Any] | None:
+def commit_records(view: Path) -> list[tuple[int, str]]:
+    """Number of each shard that has a commit record, and the record's path."""
+    folder = str(view / "commits")
+    names = [name for name in os.listdir(folder) if name[0].isdigit() and name.endswith(".json")]
+    return [(int(name[:-5]), f"{folder}/{name}") for name in sorted(names)]
+
+
+def read_record(path: Path | str) -> dict[str, Any] | None:
     """A commit record; None when it is damaged."""
     try:
-        with open(path, "rb") as file:
-            record = json.loads(file.read())
-        return record if is_sealed(record) else None
-    except (OSError, ValueError, AttributeError):
+        return of_sealed_text(read_bytes(path))
+    except OSError:
         return None
 
 
@@ -231,6 +236,7 @@ class View:
         try:  # the two facts that are needed of Zarr's metadata, without opening all of it
             about = _metadata(self.path)["attributes"]["emocache"]
             self.count = int(_metadata(self.path / "status")["shape"][0])
+            records = commit_records(self.path)
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise CacheError(f"{self.path} cannot be opened ({error!r}): {MEND}") from error
         self.stored = Stored.of(about, self.path)
@@ -241,9 +247,9 @@ class View:
         self.weights = self.spec.weights
         self.facts = self.spec.facts
         self.commits: dict[int, dict[str, Any]] = {}
-        for record in sorted((self.path / "commits").glob("[0-9]*.json")):
+        for shard, record in records:
             commit = read_record(record)
-            if commit is None:
+            if commit is None or commit["shard"] != shard:
                 raise CacheError(f"the commit record {record} is damaged: {MEND}")
             if commit["key"] != self.key:
                 raise KeyMismatch(
@@ -251,7 +257,7 @@ class View:
                     f"committed with {commit['key'][:12]}: delete the folder and run "
                     "`emocache extract`"
                 )
-            self.commits[int(record.stem)] = commit
+            self.commits[shard] = commit
 
     def __len__(self) -> int:
         return self.count
@@ -306,7 +312,7 @@ class View:
         # Neighbouring shards to one thread: they share pages of `out`.
         parts = np.array_split(np.arange(count), min(THREADS, count) or 1)
         first, *rest = (part.tolist() for part in parts)
-        with ThreadPoolExecutor(len(parts)) as pool:
+        with ThreadPoolExecutor(max(1, len(rest))) as pool:
             others = [pool.submit(self._read_shards, name, part, out) for part in rest]
             self._read_shards(name, first, out)  # this thread reads too, instead of waiting
             for other in others:
@@ -314,15 +320,15 @@ class View:
         return out
 
     def _read_shards(self, name: str, shards: Sequence[int], out: np.ndarray) -> None:
-        layout = self.stored.layouts[name]
+        layout, place = self.stored.layouts[name], str(self.path)
         for shard in shards:
             rows = out[shard * layout.shard_rows : (shard + 1) * layout.shard_rows]
             file = layout.file(name, shard)
             proof = self.commits[shard]["files"].get(file) if shard in self.commits else None
             if proof is None:
                 rows[...] = layout.array.fill
-            elif layout.read(self.path / file, rows, proof["crc32c"]):
-                raise CacheError(f"{self.path / file} is missing or damaged: {MEND}")
+            elif layout.read(f"{place}/{file}", rows, proof["chunks"]):
+                raise CacheError(f"{place}/{file} is missing or damaged: {MEND}")
 
 
 def open_view(root: Path, name: str) -> View:

@@ -13,7 +13,7 @@ import numpy as np
 
 from cache.errors import CacheError
 from cache.files import sync, write_atomic, write_partial, writing_to
-from cache.keys import sealed
+from cache.keys import sealed_text
 from cache.shards import ArraySpec, Compression
 from cache.store import (
     MEND,
@@ -21,7 +21,6 @@ from cache.store import (
     Stored,
     View,
     ViewSpec,
-    as_json,
     ids_digest,
     path_of,
     record_path,
@@ -125,7 +124,7 @@ class ViewWriter:
             block = layout.empty(stop - start)
             file = layout.file(name, shard)
             if proof := self.commits[shard]["files"].get(file):
-                bad = layout.read(self.path / file, block, proof["crc32c"])
+                bad = layout.read(self.path / file, block, proof["chunks"])
                 if any(set(range(start + a, start + b)) & set(left) for a, b in bad):
                     raise CacheError(f"{self.path}, shard {shard}: rows to keep are damaged")
             block[~self.done[start:stop]] = layout.array.fill
@@ -161,7 +160,7 @@ class ViewWriter:
             block = layout.empty(stop - start)
             file = layout.file(name, shard)
             proof = had["files"].get(file)
-            if proof and layout.read(self.path / file, block, proof["crc32c"]):
+            if proof and layout.read(self.path / file, block, proof["chunks"]):
                 raise CacheError(f"{self.path / file} is damaged: {MEND}")
             for row in sorted(new):
                 block[row - start] = self._value(name, layout.array, row, new[row])
@@ -190,20 +189,18 @@ class ViewWriter:
                 files[file] = {
                     "bytes": len(data),
                     "sha256": hashlib.sha256(data).hexdigest(),
-                    "crc32c": layout.checksums(data),
+                    "chunks": layout.chunks(data),
                 }
-            commit = sealed(
-                {
-                    "shard": shard,
-                    "key": self.spec.key,
-                    "done": _ranges(rows),
-                    "ids": ids_digest(self.ids, rows),
-                    "reasons": dict(sorted(reasons.items(), key=lambda item: int(item[0]))),
-                    "files": files,
-                }
-            )
+            commit = {
+                "shard": shard,
+                "key": self.spec.key,
+                "done": _ranges(rows),
+                "ids": ids_digest(self.ids, rows),
+                "reasons": dict(sorted(reasons.items(), key=lambda item: int(item[0]))),
+                "files": files,
+            }
             record = record_path(self.path, shard)
-            partials[record] = write_partial(record, as_json(commit))
+            partials[record] = write_partial(record, sealed_text(commit))
             self._open(shard)
             _delete(empty)
             for path, partial in partials.items():  # the record comes last

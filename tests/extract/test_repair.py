@@ -142,6 +142,13 @@ def test_no_pictures_is_a_sentence_and_the_rows_stay_missing(whole):
     assert whole.changed() == []
 
 
+def test_one_more_line_break_at_the_end_of_any_file_is_found_and_mended(whole):
+    for path, data in whole.files.items():
+        (whole.root / path).write_bytes(data + b"\n")  # what JSON readers do not mind
+        assert not verify(whole.root).whole, path
+        assert whole.repair().left == [] and whole.changed() == []
+
+
 def flip(data, at, what):
     data[at % len(data)] ^= 1 << (what % 8)
     return data

@@ -14,6 +14,7 @@ import numpy as np
 from cache.errors import CacheError
 from cache.files import sha256_file, write_atomic, writing_to
 from cache.index import Index, damage_of, folder_of
+from cache.lock import writer_of
 from cache.shards import Layout
 from cache.store import (
     STATUS,
@@ -51,13 +52,15 @@ class Findings:
     """What `verify` found.
 
     rows: committed rows of each view; absent: rows that the index wants and no commit lists, which
-    is no damage; bytes: how many were hashed.
+    is no damage; bytes: how many were hashed; writer: who was writing the cache meanwhile, whose
+    shard under way looks like damage.
     """
 
     damages: list[Damage] = field(default_factory=list)
     rows: dict[str, int] = field(default_factory=dict)
     absent: dict[str, int] = field(default_factory=dict)
     bytes: int = 0
+    writer: str = ""
 
     @property
     def whole(self) -> bool:
@@ -111,6 +114,8 @@ def verify(
             found.absent[one.name] = len(np.setdiff1d(wanted, np.flatnonzero(one.done)))
     if names is None and index is not None and found.whole:
         found.damages += _manifest_damage(root, index)
+    if not found.whole:
+        found.writer = writer_of(root)
     return found
 
 

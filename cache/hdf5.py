@@ -4,13 +4,16 @@
 /labels                 (C,) names
 /persons/...            id, picture, box (P, 4), split, status, labels (P, C): for reading
 /pictures/...           id, path, width, height, split, status: for reading
-/views/<name>/<array>   (N, ...) as in the cache, `status` too; attribute sha256 of the bytes
-/views/<name>           attribute key; datasets record (JSON), reasons (JSON), done (ranges)
-/index/<file>           the index's files, byte for byte: an import gives them back
+/views/<name>           attributes key, rows
+/views/<name>/<array>   (N, ...) as in the cache; `status` too, 0 where a row has no features
+/index/<file>           the index's files, byte for byte
+/about                  JSON with its own hash: SHA-256 of every file of the index and array of a
+                        view, and of each view its record, rows done and reasons
+
+An import reads `views`, `index` and `about`, and takes nothing that `about` does not prove.
 """
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -25,6 +28,7 @@ from cache.check import verify
 from cache.errors import CacheError
 from cache.files import sync, write_atomic, writing_to
 from cache.index import Index, folder_of
+from cache.keys import of_sealed_text, sealed_text
 from cache.lock import only_writer
 from cache.settings import Cache
 from cache.share import merge
@@ -59,14 +63,17 @@ def export_hdf5(
         )
     index = Index.read(root)
     names = list(names or view_names(root))
+    _require_room(file, root, names)
     partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
     with writing_to(file):
         try:
             with h5py.File(partial, "w") as out:
-                _write_index(out, root, index)
+                about: dict[str, Any] = {"index": _write_index(out, root, index), "views": {}}
                 for number, name in enumerate(names, 1):
-                    _write_view(out.create_group(f"views/{name}"), open_view(root, name))
+                    view = out.create_group(f"views/{name}")
+                    about["views"][name] = _write_view(view, open_view(root, name))
                     progress(number, len(names))
+                out["about"] = np.frombuffer(sealed_text(about), np.uint8)
             sync(partial)
             os.replace(partial, file)
         finally:
@@ -74,16 +81,30 @@ def export_hdf5(
     return {name: found.rows[name] for name in names}
 
 
-def _write_index(out: h5py.File, root: Path, index: Index) -> None:
+def _require_room(file: Path, root: Path, names: Sequence[str]) -> None:
+    """Refuse what the disk cannot hold before HDF5 begins, which dies of a full disk."""
+    need = 2 * sum(path.stat().st_size for path in folder_of(root).iterdir())
+    for view in (open_view(root, name) for name in names):
+        arrays = view.spec.all_arrays.values()
+        need += len(view) * sum(array.size * np.dtype(array.dtype).itemsize for array in arrays)
+    free = shutil.disk_usage(file.parent).free if file.parent.is_dir() else need
+    if free < need:
+        raise CacheError(
+            f"no room for {file}: it takes {need / 1e6:.1f} MB, and {free / 1e6:.1f} MB are free "
+            "on its disk: name a file on another one"
+        )
+
+
+def _write_index(out: h5py.File, root: Path, index: Index) -> dict[str, str]:
+    """Gives the SHA-256 of each file of the index."""
     out.attrs["format"] = FORMAT
     out.attrs["dataset"], out.attrs["note"] = index.dataset, index.note
     out.attrs["index_digest"] = index.digest()
     text = h5py.string_dtype()
     out.create_dataset("labels", data=list(index.labels), dtype=text)
+    proofs = {}
     for path in sorted(folder_of(root).iterdir()):
-        data = path.read_bytes()
-        kept = out.create_dataset(f"index/{path.name}", data=np.frombuffer(data, np.uint8))
-        kept.attrs["sha256"] = hashlib.sha256(data).hexdigest()
+        proofs[path.name] = _write(out, f"index/{path.name}", np.fromfile(path, np.uint8))
     persons, pictures = out.create_group("persons"), out.create_group("pictures")
     for name in ("id", "split", "status"):
         persons.create_dataset(name, data=index.persons[name].to_pylist(), dtype=text)
@@ -93,18 +114,24 @@ def _write_index(out: h5py.File, root: Path, index: Index) -> None:
         pictures.create_dataset(name, data=index.pictures[name].to_pylist(), dtype=text)
     for name in ("width", "height"):
         pictures[name] = index.pictures[name].to_numpy()
+    return proofs
 
 
-def _write_view(out: h5py.Group, view: View) -> None:
+def _write_view(out: h5py.Group, view: View) -> dict[str, Any]:
+    """Gives what `about` says of the view."""
     out.attrs["key"], out.attrs["rows"] = view.key, view.rows
-    text = h5py.string_dtype()
-    out.create_dataset("record", data=json.dumps(view.stored.record()), dtype=text)
-    out.create_dataset("reasons", data=json.dumps(view.reasons), dtype=text)
-    out["done"] = np.flatnonzero(view.done)
-    for name in (*view.spec.arrays, "status"):
-        values = view.status if name == "status" else view.read(name)
-        out[name] = values
-        out[name].attrs["sha256"] = hashlib.sha256(values.tobytes()).hexdigest()
+    proofs = {name: _write(out, name, view.read(name)) for name in view.spec.arrays}
+    return {
+        "record": view.stored.record(),
+        "done": np.flatnonzero(view.done).tolist(),
+        "reasons": view.reasons,
+        "arrays": {**proofs, "status": _write(out, "status", view.status)},
+    }
+
+
+def _write(out: h5py.Group, name: str, values: np.ndarray) -> str:
+    out[name] = values
+    return hashlib.sha256(values.tobytes()).hexdigest()
 
 
 def import_hdf5(
@@ -155,7 +182,7 @@ def import_hdf5(
 
 
 def _check_format(source: h5py.File, file: Path) -> None:
-    if "format" not in source.attrs or "views" not in source:
+    if "format" not in source.attrs or "about" not in source:
         raise CacheError(f"{file} was not written by `emocache cache export`")
     if source.attrs["format"] > FORMAT:
         raise CacheError(
@@ -165,12 +192,15 @@ def _check_format(source: h5py.File, file: Path) -> None:
 
 
 def _read(source: h5py.File, file: Path, root: Path, progress: Progress) -> dict[str, int]:
-    for name, values in source["index"].items():
-        write_atomic(folder_of(root) / name, _proven(values, file).tobytes())
+    about = of_sealed_text(source["about"][:].tobytes())
+    if about is None:
+        raise CacheError(f"{file} is damaged: /about does not have its hash")
+    for name, proof in about["index"].items():
+        write_atomic(folder_of(root) / name, _proven(source["index"][name], proof, file).tobytes())
     index = Index.read(root)
     rows = {}
-    for number, (name, view) in enumerate(source["views"].items(), 1):
-        stored = Stored.of(json.loads(view["record"][()]), Path(f"{file}:/views/{name}"))
+    for number, (name, facts) in enumerate(about["views"].items(), 1):
+        stored = Stored.of(facts["record"], Path(f"{file}:/views/{name}"))
         writer = ViewWriter(
             root,
             stored.spec,
@@ -178,22 +208,24 @@ def _read(source: h5py.File, file: Path, root: Path, progress: Progress) -> dict
             stored.shard_rows,
             stored.compression,
         )
-        status = _proven(view["status"], file)
-        arrays = {array: _proven(view[array], file) for array in stored.spec.arrays}
-        reasons = json.loads(view["reasons"][()])
-        done = view["done"][:].tolist()
-        writer.expect(done)
-        for row in done:
+        arrays = {
+            array: _proven(source[f"views/{name}/{array}"], proof, file)
+            for array, proof in facts["arrays"].items()
+        }
+        status = arrays.pop("status")
+        writer.expect(facts["done"])
+        for row in facts["done"]:
             values = {array: block[row] for array, block in arrays.items()}
-            writer.put(row, Row(WORDS[int(status[row])], values, reasons.get(str(row), "")))
-        rows[name] = len(done)
-        progress(number, len(source["views"]))
+            why = facts["reasons"].get(str(row), "")
+            writer.put(row, Row(WORDS[int(status[row])], values, why))
+        rows[name] = len(facts["done"])
+        progress(number, len(about["views"]))
     write_manifest(root, index.digest())
     return rows
 
 
-def _proven(values: h5py.Dataset, file: Path) -> np.ndarray:
+def _proven(values: h5py.Dataset, proof: str, file: Path) -> np.ndarray:
     array = values[:]
-    if hashlib.sha256(array.tobytes()).hexdigest() != values.attrs["sha256"]:
+    if hashlib.sha256(array.tobytes()).hexdigest() != proof:
         raise CacheError(f"{file} is damaged: {values.name} does not have its SHA-256")
     return array

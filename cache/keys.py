@@ -40,7 +40,7 @@ def sealed_text(record: Mapping[str, Any]) -> bytes:
 def of_sealed_text(data: bytes) -> dict[str, Any] | None:
     """The record that `sealed_text` wrote; None where a byte of it is another."""
     text = data[:-SEAL]
-    return json.loads(text + b"}") if data[-SEAL:] == _seal_of(text) else None
+    return json.loads(text.decode() + "}") if data[-SEAL:] == _seal_of(text) else None
 
 
 def _seal_of(text: bytes) -> bytes:

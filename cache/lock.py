@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import IO
 
 from cache.errors import CacheError
 from cache.files import writing_to
@@ -31,11 +32,9 @@ def only_writer(root: Path, command: str) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
             raise CacheError(
-                f"the cache {root} is being written by {holder}: wait for it or stop it, or set "
-                "cache.root to another folder and merge the two afterwards"
+                f"the cache {root} is being written by {_holder(file)}: wait for it or stop it, or "
+                "set cache.root to another folder and merge the two afterwards"
             ) from None
         except OSError as error:  # some network file systems have no locks
             log.warning("%s cannot be locked (%s): see that one process writes it", root, error)
@@ -44,3 +43,21 @@ def only_writer(root: Path, command: str) -> Iterator[None]:
         file.write(f"`emocache {command}`, process {os.getpid()} on {socket.gethostname()}, {now}")
         file.flush()
         yield
+
+
+def writer_of(root: Path) -> str:
+    """Who holds the cache at `root` for writing; "" when nobody does."""
+    try:
+        with open(Path(root) / ".lock") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return _holder(file)
+    except OSError:  # never written, or no locks here
+        pass
+    return ""
+
+
+def _holder(file: IO[str]) -> str:
+    file.seek(0)
+    return file.read().strip() or "another process"

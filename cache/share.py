@@ -63,6 +63,11 @@ def _prove(root: Path, names: list[str]) -> None:
     found = verify(root, names)
     if not found.whole:
         damage = found.damages[0]
+        if found.writer:
+            raise CacheError(
+                f"{root} is being written by {found.writer}: nothing is taken from it before that "
+                "has ended"
+            )
         raise CacheError(
             f"the cache {root} is damaged ({damage.file}: {damage.what}), nothing is taken from "
             f"it: run `emocache cache verify --set cache.root={root}`"

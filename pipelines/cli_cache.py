@@ -74,6 +74,11 @@ def _show_findings(found: dict[str, Any]) -> None:
         )
     if found["whole"]:
         out.print(f"whole: {found['bytes'] / 1e6:.1f} MB of features are as they were committed")
+    elif found["writer"]:
+        out.print(
+            f"[yellow]being written by {escape(found['writer'])}[/]: what that has under way looks "
+            "like damage. Verify again when it has ended"
+        )
     else:
         out.print("[bold red]damaged[/]: `emocache cache repair` makes these rows again")
 

@@ -10,6 +10,9 @@ from cache.errors import CacheError
 from cache.files import sha256_file
 from cache.index import Index
 from cache.keys import of_sealed_text, sealed_text
+from cache.lock import only_writer
+from cache.settings import Cache
+from cache.share import merge
 from cache.store import open_view, read_record, write_manifest
 from tests.extract.test_run import Place
 
@@ -221,3 +224,12 @@ def test_another_format_is_no_damage(root):
         path.write_text(path.read_text().replace('"format": 2', '"format": 99'))
     with pytest.raises(CacheError, match="format 99.*upgrade emocache"):
         verify(root)
+
+
+def test_what_a_running_extract_has_under_way_is_told_from_damage(root):
+    (root / "colour.zarr/commits/000001.json").unlink()
+    assert verify(root).writer == ""
+    with only_writer(root, "extract"):
+        assert verify(root).writer.startswith("`emocache extract`, process ")
+        with pytest.raises(CacheError, match=r"is being written by `emocache extract`.*has ended"):
+            merge(Cache(root=root.parent / "ours"), root)

@@ -1,5 +1,7 @@
 """A cache in one HDF5 file: others read it, and it comes back bit for bit."""
 
+from types import SimpleNamespace
+
 import h5py
 import numpy as np
 import pytest
@@ -84,6 +86,36 @@ def test_damage_is_found(exported, tmp_path):
     with pytest.raises(CacheError, match=r"damaged.*/views/colour/features"):
         import_hdf5(Cache(root=tmp_path / "back"), file)
     assert not (tmp_path / "back" / "index").exists()
+
+
+def test_any_damage_to_what_it_says_of_the_views_is_found(exported, tmp_path):
+    file = tmp_path / "damaged.h5"
+    with h5py.File(exported) as opened:
+        about = opened["about"][:]
+    for at in range(0, len(about), 37):
+        file.write_bytes(exported.read_bytes())
+        with h5py.File(file, "a") as opened:
+            opened["about"][at] ^= 4
+        with pytest.raises(CacheError, match=r"damaged: /about"):
+            import_hdf5(Cache(root=tmp_path / "back"), file)
+
+
+@pytest.mark.parametrize("gone", ["views/colour", "views/colour/features", "index", "about"])
+def test_something_missing_is_found(exported, tmp_path, gone):
+    file = tmp_path / "damaged.h5"
+    file.write_bytes(exported.read_bytes())
+    with h5py.File(file, "a") as opened:
+        del opened[gone]
+    with pytest.raises(CacheError, match=r"damaged|not written by"):
+        import_hdf5(Cache(root=tmp_path / "back"), file)
+    assert not (tmp_path / "back" / "index").exists()
+
+
+def test_no_room_is_said_before_anything_is_written(place, tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
+    with pytest.raises(CacheError, match=r"no room for .*it takes .* MB, and 0\.0 MB are free"):
+        export_hdf5(place.cache, tmp_path / "cache.h5")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

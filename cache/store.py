@@ -16,11 +16,11 @@ compares the bytes with it, so that another shard in its place is noticed too. T
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from threading import Thread
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -309,17 +309,26 @@ class View:
         layout = self.stored.layouts[name]
         out = np.empty((len(self), *layout.array.shape), layout.array.dtype)
         count = -(-len(self) // layout.shard_rows)
-        # Neighbouring shards to one thread: they share pages of `out`.
-        parts = np.array_split(np.arange(count), min(THREADS, count) or 1)
-        first, *rest = (part.tolist() for part in parts)
-        with ThreadPoolExecutor(max(1, len(rest))) as pool:
-            others = [pool.submit(self._read_shards, name, part, out) for part in rest]
-            self._read_shards(name, first, out)  # this thread reads too, instead of waiting
-            for other in others:
-                other.result()
+        shards = iter(range(count))  # shared: each thread takes the next one
+        errors: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                self._read_shards(name, shards, out)
+            except BaseException as error:
+                errors.append(error)
+
+        others = [Thread(target=work) for _ in range(min(THREADS, count) - 1)]
+        for thread in others:
+            thread.start()
+        work()  # this thread reads too, instead of waiting
+        for thread in others:
+            thread.join()
+        if errors:
+            raise errors[0]
         return out
 
-    def _read_shards(self, name: str, shards: Sequence[int], out: np.ndarray) -> None:
+    def _read_shards(self, name: str, shards: Iterable[int], out: np.ndarray) -> None:
         layout, place = self.stored.layouts[name], str(self.path)
         for shard in shards:
             rows = out[shard * layout.shard_rows : (shard + 1) * layout.shard_rows]

@@ -21,6 +21,10 @@ class WeightsError(EmocacheError, LookupError):
     """No allowed source has the weights of a network, or their hash is wrong."""
 
 
+class DeviceMemoryError(EmocacheError, MemoryError):
+    """The memory of a device holds not even one input of a network."""
+
+
 class CacheError(EmocacheError, OSError):
     """The cache on disk is missing, damaged or of another format."""
 

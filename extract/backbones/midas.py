@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cache.errors import SettingsError, first_line
 from extract.backbones import backbone
-from extract.networks import Network, frozen, load_transformer, normalise, seeded
+from extract.networks import Network, load_transformer, normalise, out_of_memory, seeded
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from extract.weights import Weights
 
-CHUNK = 8  # pictures at a time: transformers at 384 pixels need about half a GB each
 HALF = {"scale": 1 / 255, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
 
 # The first fusion layer has no map to add to: published files leave this part of it out.
@@ -86,6 +85,7 @@ class Depth(Network):
 
     kind = "depth"
     any_name = True
+    cpu_batch = 8  # transformers at 384 pixels need about half a GB each
 
     @classmethod
     def rule(cls, weights: Weights) -> dict[str, Any]:
@@ -118,12 +118,10 @@ class Depth(Network):
     def __call__(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         import torch
 
-        pairs = [self._chunk(some) for some in pictures.split(CHUNK)]
+        pairs = self.batched(pictures, self._maps)
         return torch.cat([pair[0] for pair in pairs]), torch.cat([pair[1] for pair in pairs])
 
-    def _chunk(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        import torch
-
+    def _maps(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         seen: list[torch.Tensor] = []
 
         def keep(_module: torch.nn.Module, inputs: tuple) -> None:
@@ -132,11 +130,11 @@ class Depth(Network):
         pixels = normalise(pictures, self.preprocessing, self.device)
         hook = self.model.neck.register_forward_pre_hook(keep)
         try:
-            with frozen():
+            with self.arithmetic():
                 maps = self.model(pixel_values=pixels).predicted_depth
-        except torch.OutOfMemoryError:
-            raise
         except (ValueError, RuntimeError) as error:  # the ways in which a wrong size shows
+            if isinstance(error, RuntimeError) and out_of_memory(error):
+                raise
             side = tuple(pictures.shape[-2:])
             raise SettingsError(
                 f"{self.name} refuses pictures of {side}: {first_line(error)}; "
@@ -144,8 +142,7 @@ class Depth(Network):
             ) from error
         finally:
             hook.remove()
-        with frozen():
-            return pool(seen[0]), maps.float()
+        return pool(seen[0].float()), maps.float()
 
 
 def pool(deepest: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from extract.backbones import backbone
-from extract.networks import Network, frozen, load_state, normalise, seeded
+from extract.networks import Network, load_state, normalise, seeded
 
 if TYPE_CHECKING:
     import torch
@@ -46,8 +46,15 @@ class ResNet(Network):
         self.model = model.eval().requires_grad_(False).to(self.device)
 
     def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
-        with frozen():
-            return self.model(normalise(pictures, self.preprocessing, self.device))
+        import torch
+
+        features = self.batched(pictures, self._features)
+        return torch.cat(features) if features else torch.zeros((0, self.width))
+
+    def _features(self, pictures: torch.Tensor) -> torch.Tensor:
+        pixels = normalise(pictures, self.preprocessing, self.device)
+        with self.arithmetic():
+            return self.model(pixels).float()
 
 
 def stride_first(model: ResNetModule) -> None:

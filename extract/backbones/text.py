@@ -92,7 +92,7 @@ class Text(Network):
             return_tensors="pt",
         )
         tokens = {name: value.to(self.device) for name, value in tokens.items()}
-        with frozen():
+        with frozen(), self.arithmetic():
             hidden = self.model(**tokens).last_hidden_state.float()
             return pool(hidden, tokens["attention_mask"], pooling)
 

@@ -8,13 +8,14 @@ a close-up) its upper square; findings of both are blended where they overlap.
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from extract.detectors import Detections, Detector, detector
 from extract.detectors.letterbox import letterbox
-from extract.networks import frozen, load_state, seeded
+from extract.networks import load_state, seeded
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +27,6 @@ SIDE = 128
 GRIDS = ((16, 2), (8, 6))
 WINDOWS = ("upper half", "upper square")
 OVERLAP = 0.3  # boxes that overlap more (IoU) are one face
-CHUNK = 128  # windows at a time
 
 
 @detector("blazeface")
@@ -38,6 +38,7 @@ class BlazeFace(Detector):
 
     kind = "faces"
     classes = ("face",)
+    cpu_batch = 128  # windows
 
     @classmethod
     def rule(cls, weights: Weights) -> dict[str, Any]:
@@ -66,20 +67,21 @@ class BlazeFace(Detector):
         squares, places, owners = [], [], []
         for owner, picture in enumerate(pictures):
             for rows in windows(*picture.shape[-2:]):
-                square, place = letterbox(picture[:, :rows], SIDE, fill=0)
+                square, place = letterbox(picture[:, :rows].to(self.device), SIDE, fill=0)
                 squares.append(square)
                 places.append(place)
                 owners.append(owner)
         found: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in pictures]
-        for start in range(0, len(squares), CHUNK):
-            batch = torch.stack(squares[start : start + CHUNK]).to(self.device)
-            with frozen():
-                raw_boxes, raw_scores = self.model(batch / 127.5 - 1)
-            raws = zip(raw_boxes.cpu().numpy(), raw_scores.cpu().numpy(), strict=True)
-            for number, (boxes, scores) in enumerate(raws, start):
-                boxes, scores = decode(boxes, scores)
-                kept = scores >= self.score
-                found[owners[number]].append((places[number].back(boxes[kept]), scores[kept]))
+
+        def raw(some: list[torch.Tensor]) -> list[tuple[np.ndarray, np.ndarray]]:
+            boxes, scores = self.model(torch.stack(some) / 127.5 - 1)
+            return list(zip(boxes.cpu().numpy(), scores.cpu().numpy(), strict=True))
+
+        raws = chain.from_iterable(self.batched(squares, raw))
+        for owner, place, (raw_boxes, raw_scores) in zip(owners, places, raws, strict=True):
+            boxes, scores = decode(raw_boxes, raw_scores)
+            kept = scores >= self.score
+            found[owner].append((place.back(boxes[kept]), scores[kept]))
         return [self._merge(parts) for parts in found]
 
     def _merge(self, parts: list[tuple[np.ndarray, np.ndarray]]) -> Detections:

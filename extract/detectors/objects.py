@@ -7,17 +7,16 @@ box head's first output belongs to the proposal, a different box.)
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from extract.detectors import Detections, Detector, detector
-from extract.networks import frozen, load_state, seeded
+from extract.networks import load_state, seeded
 
 if TYPE_CHECKING:
     import torch
 
     from extract.weights import Weights
-
-CHUNK = 4  # pictures of one size at a time: they are enlarged to 800 pixels
 
 # name -> name of torchvision's weights, whose `meta` has the class names
 META = {
@@ -37,6 +36,7 @@ class FasterRCNN(Detector):
 
     kind = "objects"
     region_width = 1024
+    cpu_batch = 4  # pictures are enlarged to 800 pixels
 
     @classmethod
     def rule(cls, weights: Weights) -> dict[str, Any]:
@@ -73,22 +73,22 @@ class FasterRCNN(Detector):
             sizes.setdefault(tuple(picture.shape), []).append(number)
         found: dict[int, Detections] = {}
         for numbers in sizes.values():
-            for start in range(0, len(numbers), CHUNK):
-                some = numbers[start : start + CHUNK]
-                found.update(zip(some, self._same_size([pictures[n] for n in some]), strict=True))
+            parts = self.batched([pictures[n] for n in numbers], self._same_size)
+            found.update(zip(numbers, chain.from_iterable(parts), strict=True))
         return [found[number] for number in range(len(pictures))]
 
     def _same_size(self, pictures: list[torch.Tensor]) -> list[Detections]:
         model = self.model
-        with frozen():
-            scaled = [picture.to(self.device).float() / 255 for picture in pictures]
-            images, _ = model.transform(scaled)
+        scaled = [picture.to(self.device).float() / 255 for picture in pictures]
+        images, _ = model.transform(scaled)
+        with self.arithmetic():  # only here: boxes of half precision lie pixels off
             features = model.backbone(images.tensors)
-            proposals, _ = model.rpn(images, features)
-            found, _ = model.roi_heads(features, proposals, images.image_sizes)
-            regions = self._regions(features, [one["boxes"] for one in found], images.image_sizes)
-            sizes = [tuple(picture.shape[-2:]) for picture in pictures]
-            found = model.transform.postprocess(found, images.image_sizes, sizes)
+        features = {level: values.float() for level, values in features.items()}
+        proposals, _ = model.rpn(images, features)
+        found, _ = model.roi_heads(features, proposals, images.image_sizes)
+        regions = self._regions(features, [one["boxes"] for one in found], images.image_sizes)
+        sizes = [tuple(picture.shape[-2:]) for picture in pictures]
+        found = model.transform.postprocess(found, images.image_sizes, sizes)
         return [
             Detections(
                 one["boxes"].cpu().numpy(),

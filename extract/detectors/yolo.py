@@ -15,13 +15,14 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cache.errors import SettingsError
 from extract.detectors import Detections, Detector, detector
 from extract.detectors.letterbox import letterbox
-from extract.networks import frozen, load_state, seeded
+from extract.networks import load_state, seeded
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 SIDE = 640
 FILL = 114  # grey of the border, as in training
 OVERLAP = 0.7  # IoU of non-maximum suppression, for the versions that need one
-CHUNK = 8  # pictures at a time
 
 NAMES = tuple(f"yolo{version}{size}" for version in ("26", "11", "v8") for size in "nsmlx")
 
@@ -39,6 +39,8 @@ NAMES = tuple(f"yolo{version}{size}" for version in ("26", "11", "v8") for size 
 class Yolo(Detector):
     """List of uint8 (3,H,W) -> list of Detections. Each picture lies in a fixed grey square of
     640 pixels, so that its neighbours cannot change its result."""
+
+    cpu_batch = 8
 
     @classmethod
     def rule(cls, weights: Weights) -> dict[str, Any]:
@@ -65,19 +67,19 @@ class Yolo(Detector):
         self.model = model.eval().fuse(verbose=False).requires_grad_(False).to(self.device)
 
     def __call__(self, pictures: list[torch.Tensor]) -> list[Detections]:
+        return list(chain.from_iterable(self.batched(pictures, self._found)))
+
+    def _found(self, pictures: list[torch.Tensor]) -> list[Detections]:
         import torch
 
+        pairs = [letterbox(one.to(self.device), SIDE, FILL) for one in pictures]
+        raw = self.model(torch.stack([square for square, _ in pairs]) / 255)
+        raw = raw[0] if isinstance(raw, tuple) else raw
         found = []
-        for start in range(0, len(pictures), CHUNK):
-            pairs = [letterbox(one, SIDE, FILL) for one in pictures[start : start + CHUNK]]
-            batch = torch.stack([square for square, _ in pairs]).to(self.device) / 255
-            with frozen():
-                raw = self.model(batch)
-                raw = raw[0] if isinstance(raw, tuple) else raw
-                for rows, (_, place) in zip(raw, pairs, strict=True):
-                    boxes, scores, labels = self._kept(rows)
-                    inside = place.back(boxes.cpu().numpy())
-                    found.append(Detections(inside, scores.cpu().numpy(), labels.cpu().numpy()))
+        for rows, (_, place) in zip(raw, pairs, strict=True):
+            boxes, scores, labels = self._kept(rows)
+            inside = place.back(boxes.cpu().numpy())
+            found.append(Detections(inside, scores.cpu().numpy(), labels.cpu().numpy()))
         return found
 
     def _kept(self, raw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -40,7 +40,7 @@ def paper_specs() -> dict[str, ViewSpec]:
     from pipelines.settings import load
 
     settings = load(ROOT / "pipelines/profiles/paper.yaml")
-    views = make_views(settings.views, settings.cache.dtype, settings.extract.batch)
+    views = make_views(settings.views, settings.cache.dtype)
     shapes: Any = Shapes()
     return {
         name: ViewSpec(

@@ -106,9 +106,26 @@ class Picture:
         return self.pixels.shape[0]
 
 
+def load(source: Path | str, limit: int = LIMIT) -> bytes:
+    """The bytes of a picture's file; PictureError where it is missing or cannot be read."""
+    try:
+        found = os.stat(source)
+        if not stat.S_ISREG(found.st_mode):
+            raise PictureError("not a file")
+        if found.st_size > 8 * limit:  # no format here needs more than 8 bytes a pixel
+            raise PictureError(f"the file has {found.st_size} bytes, too many for {limit} px")
+        return Path(source).read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise PictureError("no such file", "missing") from error
+    except PictureError:
+        raise
+    except (OSError, ValueError, MemoryError) as error:
+        raise PictureError(f"the file cannot be read: {_words(error)}") from error
+
+
 def header(source: Path | str | bytes, limit: int = LIMIT) -> Header:
     """Size and orientation of a picture; PictureError as in `read`, but the pixels stay unseen."""
-    data = _bytes(source, limit)
+    data = source if isinstance(source, bytes) else load(source, limit)
     with _open(data, limit) as image:
         orientation = _orientation(image)
         width, height = image.size
@@ -126,7 +143,7 @@ def read(source: Path | str | bytes, limit: int = LIMIT) -> Picture:
     Raises PictureError, and nothing else, for a file that is missing, empty, no picture, of a
     format not in `FORMATS`, truncated, too large, or in a colour space without a stated white.
     """
-    data = _bytes(source, limit)
+    data = source if isinstance(source, bytes) else load(source, limit)
     with _open(data, limit) as image:
         try:
             # Before decoding: Pillow turns a TIFF itself and forgets the orientation.
@@ -214,30 +231,10 @@ def _span(pixels: np.ndarray, box: Box) -> tuple[slice, slice]:
     return slice(math.floor(y1), math.ceil(y2)), slice(math.floor(x1), math.ceil(x2))
 
 
-def _bytes(source: Path | str | bytes, limit: int) -> bytes:
-    if isinstance(source, bytes):
-        data = source
-    else:
-        try:
-            found = os.stat(source)
-            if not stat.S_ISREG(found.st_mode):
-                raise PictureError("not a file")
-            if found.st_size > 8 * limit:  # no format here needs more than 8 bytes a pixel
-                raise PictureError(f"the file has {found.st_size} bytes, too many for {limit} px")
-            data = Path(source).read_bytes()
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise PictureError("no such file", "missing") from error
-        except PictureError:
-            raise
-        except (OSError, ValueError, MemoryError) as error:
-            raise PictureError(f"the file cannot be read: {_words(error)}") from error
-    if not data:
-        raise PictureError("the file is empty")
-    return data
-
-
 def _open(data: bytes, limit: int) -> Image.Image:
     """The picture with its header read and nothing decoded."""
+    if not data:
+        raise PictureError("the file is empty")
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError as error:

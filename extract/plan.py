@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -10,22 +11,29 @@ import numpy as np
 from cache.errors import CacheError
 from cache.index import Index
 from cache.keys import in_short, key_of
-from cache.store import ids_digest, open_view, path_of, rows_of
+from cache.store import STATUS, ids_digest, open_view, path_of, rows_of
+from extract.images import Box
 from extract.views import Networks, View
+
+# Statuses of rows that `retry` computes again.
+FAILED = ("unreadable", "missing", "bad_box")
 
 
 @dataclass(frozen=True)
 class Task:
-    """One picture to decode and the rows it serves: view name -> [(row, person row or None)].
+    """One picture to decode and the rows it serves: view name -> [(row, person's box or None)].
 
     shards: of the persons it serves, and of the picture itself. A picture with persons in two
     shards has two tasks: shards are finished one after the other, and a stop costs one of each
-    view at most.
+    view at most. path: relative to `data.root`; id: SHA-256 that its bytes must have.
     """
 
     shards: tuple[int, int]
     picture: int
-    rows: Mapping[str, list[tuple[int, int | None]]]
+    path: str
+    id: str
+    pixels: int
+    rows: Mapping[str, list[tuple[int, Box | None]]]
 
 
 @dataclass
@@ -36,6 +44,16 @@ class Plan:
     rows: dict[str, np.ndarray] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
     tasks: list[Task] = field(default_factory=list)
+
+    @property
+    def shards(self) -> list[list[Task]]:
+        """The tasks, shard by shard: what one process computes in one go."""
+        return [list(tasks) for _, tasks in groupby(self.tasks, key=lambda task: task.shards)]
+
+    @property
+    def labels(self) -> list[int]:
+        """The label rows to compute."""
+        return self.rows.get("labels", np.zeros(0, int)).tolist()
 
     @property
     def empty(self) -> bool:
@@ -54,10 +72,12 @@ def make_plan(
     networks: Networks,
     shard_rows: int = 1024,
     only: Mapping[str, np.ndarray] | None = None,
+    retry: bool = False,
 ) -> Plan:
     """Compare the cache at `root` with what index, settings and weights ask for. Loads no network.
 
-    only: rows by view to look at, the others are left as they are.
+    only: rows by view to look at, the others are left as they are. retry: compute rows again that
+    stand in the cache as failed.
     Raises CacheError when the cache holds rows under other ids than the index: they would be
     read as the wrong persons.
     """
@@ -67,7 +87,7 @@ def make_plan(
     first[index.picture_rows[persons[::-1]]] = persons[::-1]
     tasks: dict[tuple, dict[str, list]] = defaultdict(lambda: defaultdict(list))
     for name, view in views.items():
-        rows, reason = _missing(root, index, view, networks)
+        rows, reason = _missing(root, index, view, networks, retry)
         if only is not None:
             rows = rows[np.isin(rows, only.get(name, ()))]
         plan.rows[name], plan.reasons[name] = rows, reason
@@ -77,13 +97,27 @@ def make_plan(
             person = row if view.rows == "persons" else int(first[row])
             picture = int(index.picture_rows[person])
             shards = person // shard_rows, picture // shard_rows
-            served = (row, person if view.rows == "persons" else None)
-            tasks[shards, picture][name].append(served)
-    plan.tasks = [Task(*place, dict(rows)) for place, rows in sorted(tasks.items())]
+            box = tuple(index.boxes[person].tolist()) if view.rows == "persons" else None
+            tasks[shards, picture][name].append((row, box))
+    columns = ("path", "id", "width", "height")
+    paths, ids, widths, heights = (index.pictures[name].to_pylist() for name in columns)
+    plan.tasks = [
+        Task(
+            shards,
+            picture,
+            paths[picture],
+            ids[picture],
+            (widths[picture] or 0) * (heights[picture] or 0),
+            dict(rows),
+        )
+        for (shards, picture), rows in sorted(tasks.items())
+    ]
     return plan
 
 
-def _missing(root: Path, index: Index, view: View, networks: Networks) -> tuple[np.ndarray, str]:
+def _missing(
+    root: Path, index: Index, view: View, networks: Networks, retry: bool
+) -> tuple[np.ndarray, str]:
     wanted = index.wanted(view.rows)
     if not path_of(root, view.name).exists():
         return wanted, "not extracted yet"
@@ -107,4 +141,11 @@ def _missing(root: Path, index: Index, view: View, networks: Networks) -> tuple[
     done = np.zeros(len(ids), bool)
     done[: len(stored)] = stored.done
     rows = wanted[~done[wanted]]
-    return rows, f"{len(rows)} new rows" if len(rows) else "up to date"
+    reasons = [f"{len(rows)} new rows"] if len(rows) else []
+    if retry:
+        codes = [STATUS[word] for word in FAILED]
+        failed = wanted[wanted < len(stored)]
+        failed = failed[np.isin(stored.status[failed], codes)]
+        rows = np.union1d(rows, failed)
+        reasons += [f"{len(failed)} rows that had failed"] if len(failed) else []
+    return rows, ", ".join(reasons) or "up to date"

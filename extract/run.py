@@ -2,27 +2,24 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import groupby, zip_longest
-from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from cache.errors import DataError
-from cache.files import sha256_file
 from cache.index import Index
 from cache.keys import key_of
 from cache.lock import only_writer
 from cache.settings import Cache
 from cache.share import take_rows
-from cache.store import write_manifest
+from cache.store import ViewSpec, write_manifest
 from cache.writer import Row, ViewWriter, sweep
-from extract import images
+from extract.meter import Meter
 from extract.plan import Plan, Task, make_plan
+from extract.reading import Ready, ready
 from extract.settings import Data, Extract
-from extract.views import Networks, Subject, View
+from extract.views import Networks, View
 
 Progress = Callable[[int, int], None]
 
@@ -30,14 +27,29 @@ Progress = Callable[[int, int], None]
 @dataclass
 class Outcome:
     """What an extraction did: statuses of the rows it wrote and why, by view; the networks it
-    loaded; how many rows of each view came from other caches; and the pictures, by path, that are
-    not what the index knows: no row was written for them, so that the next run tries them again."""
+    loaded; how many rows of each view came from other caches; the pictures, by path, that are
+    not what the index knows: no row was written for them, so that the next run tries them again;
+    and where the time went."""
 
     rows: dict[str, Counter[str]] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
     networks: tuple[str, ...] = ()
     taken: dict[str, int] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
+    speed: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Computed:
+    """What came of some tasks: rows by view with what each view is, the pictures left out and why;
+    and, where another process computed it, the seconds it took and the networks it has loaded."""
+
+    tasks: Sequence[Task] = ()
+    rows: dict[str, list[tuple[int, Row]]] = field(default_factory=dict)
+    specs: dict[str, ViewSpec] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    networks: tuple[str, ...] = ()
 
 
 def extract(
@@ -47,59 +59,148 @@ def extract(
     views: Mapping[str, View],
     networks: Networks,
     progress: Progress = lambda done, total: None,
-    only: Mapping[str, np.ndarray] | None = None,
+    only: Mapping[str, Any] | None = None,
+    retry: bool = False,
 ) -> Outcome:
     """Bring the cache up to date: compute the missing and the stale rows, nothing else.
 
     A shard is committed as soon as its rows are complete, so that a stop at any moment loses
     what stands in memory and no more; the next call computes only what is missing. Rows that a
-    cache of `cache.take_from` has under the same key are copied from there first.
-    only: rows by view to compute, whatever else is missing.
+    cache of `cache.take_from` has under the same key are copied from there first. With
+    `extract.workers` or `extract.cluster` other processes compute, a shard at a time each, and
+    this one writes: the cache is the same.
+    only: rows by view to compute, whatever else is missing. retry: compute rows again that stand
+    in the cache as failed.
     """
     with only_writer(cache.root, "extract"):
         index = Index.read(cache.root)
         give_definitions(views, index)
         sweep(cache.root)
-        plan = make_plan(cache.root, index, views, networks, cache.shard_rows, only)
+
+        def planned() -> Plan:
+            return make_plan(cache.root, index, views, networks, cache.shard_rows, only, retry)
+
+        plan = planned()
         outcome = Outcome(reasons=dict(plan.reasons))
         outcome.taken = _take_over(cache, index, views, networks, plan)
         if outcome.taken:
-            plan = make_plan(cache.root, index, views, networks, cache.shard_rows, only)
+            plan = planned()
         _refuse_early(data, plan, views, networks)
-        writers = _Writers(cache, index, views, networks, plan)
+        writers = _Writers(cache, index, views, plan)
+        networks.meter = meter = Meter()
         try:
             # Whatever ends the run, rows that are ready are committed.
-            with contextlib.closing(writers):
-                blocks = _decoded(plan, index, data, settings)
-                _compute_all(plan, index, views, networks, blocks, writers, outcome, progress)
+            with (
+                contextlib.closing(writers),
+                contextlib.closing(_computed(plan, data, settings, views, networks)) as results,
+            ):
+                _write_all(plan, results, writers, outcome, meter, progress)
         finally:
             write_manifest(cache.root, index.digest())
         outcome.rows = writers.statuses
-        outcome.networks = networks.loaded
+        outcome.networks = tuple(dict.fromkeys((*outcome.networks, *networks.loaded)))
+        outcome.speed = meter.summary()
         return outcome
 
 
-def _compute_all(
+def _computed(
     plan: Plan,
-    index: Index,
+    data: Data,
+    settings: Extract,
     views: Mapping[str, View],
     networks: Networks,
-    blocks: Iterator[tuple[list[Task], list["Picture"]]],
+) -> Iterator[Computed]:
+    """Everything that the plan asks for, here or in other processes."""
+    if plan.empty:
+        return
+    settings = settings.model_copy(update={"workers": _processes(plan, settings, networks)})
+    if settings.cluster or settings.workers:
+        from extract.cluster import compute_elsewhere
+
+        yield from compute_elsewhere(plan, data, settings, views, networks)
+        return
+    if plan.labels:
+        yield labels(plan.labels, views, networks)
+    yield from compute(plan.tasks, data, settings, views, networks)
+
+
+def _processes(plan: Plan, settings: Extract, networks: Networks) -> int:
+    """How many processes compute beside this one; 0 where this one does."""
+    if settings.workers or settings.cluster or not plan.tasks or networks.device() != "cuda":
+        return settings.workers
+    import torch
+
+    count = torch.cuda.device_count()
+    return count if count > 1 else 0
+
+
+def compute(
+    tasks: Sequence[Task],
+    data: Data,
+    settings: Extract,
+    views: Mapping[str, View],
+    networks: Networks,
+) -> Iterator[Computed]:
+    """The rows of some tasks, block by block, from pictures that are made ready meanwhile."""
+    root = data.root.expanduser()
+    with ThreadPoolExecutor(settings.readers) as pool:
+        networks.map = pool.map
+        for block in ready(tasks, root, settings, views, networks.meter):
+            yield _of_block(block, views, networks)
+
+
+def labels(rows: Sequence[int], views: Mapping[str, View], networks: Networks) -> Computed:
+    """The rows of the labels, which need no picture."""
+    view = views["labels"]
+    sentences = [view.definitions[row]["definition"] for row in rows]
+    found = view.compute(sentences, networks)
+    return Computed(
+        (), {"labels": list(zip(rows, found, strict=True))}, {"labels": view.spec(networks)}
+    )
+
+
+def _of_block(block: list[Ready], views: Mapping[str, View], networks: Networks) -> Computed:
+    done = Computed([one.task for one in block])
+    for one in block:
+        if one.error is not None and one.error.status == "missing":
+            done.skipped[one.task.path] = one.error.reason
+    for name, view in views.items():
+        rows, inputs = [], []
+        failed: list[tuple[int, Row]] = []
+        for one in block:
+            served = [row for row, _ in one.task.rows.get(name, ())]
+            if one.error is None:
+                rows += served
+                inputs += one.inputs.get(name, [])
+            elif one.task.path not in done.skipped:
+                row = Row(one.error.status, reason=one.error.reason)
+                failed += [(number, row) for number in served]
+        found = view.compute(inputs, networks) if rows else []
+        if rows or failed:
+            done.rows[name] = failed + list(zip(rows, found, strict=True))
+            done.specs[name] = view.spec(networks)
+    return done
+
+
+def _write_all(
+    plan: Plan,
+    results: Iterable[Computed],
     writers: "_Writers",
     outcome: Outcome,
+    meter: Meter,
     progress: Progress,
 ) -> None:
-    for row, value in _labels(plan, views, networks):
-        writers.put("labels", row, value)
     seen: set[int] = set()
-    for tasks, pictures in blocks:
-        seen |= {task.picture for task in tasks}
-        for task in _leave_out(tasks, pictures, index, outcome):
-            writers.forget(task)
-        for name, view in views.items():
-            for row, value in _compute(view, tasks, pictures, index, networks):
-                writers.put(name, row, value)
-        progress(len(seen), plan.pictures)
+    for computed in results:
+        with meter.measure("write"):
+            writers.put(computed)
+        seen |= {task.picture for task in computed.tasks}
+        meter.add(computed.seconds)
+        meter.pictures, meter.rows = len(seen), writers.count
+        outcome.skipped |= computed.skipped
+        outcome.networks = tuple(dict.fromkeys((*outcome.networks, *computed.networks)))
+        if computed.tasks:
+            progress(len(seen), plan.pictures)
 
 
 def _take_over(
@@ -129,31 +230,36 @@ def _refuse_early(data: Data, plan: Plan, views: Mapping[str, View], networks: N
 
 
 class _Writers:
-    """A writer for each view, opened with its first row: only then are its networks loaded."""
+    """A writer for each view, opened with its first row: only then is its width known."""
 
-    def __init__(
-        self,
-        cache: Cache,
-        index: Index,
-        views: Mapping[str, View],
-        networks: Networks,
-        plan: Plan,
-    ):
-        self.cache, self.index, self.views, self.networks = cache, index, views, networks
+    def __init__(self, cache: Cache, index: Index, views: Mapping[str, View], plan: Plan):
+        self.cache, self.index, self.views = cache, index, views
         self.expected = {name: set(rows.tolist()) for name, rows in plan.rows.items()}
         self.statuses: dict[str, Counter[str]] = {name: Counter() for name in views}
         self.open: dict[str, ViewWriter] = {}
 
-    def put(self, name: str, row: int, value: Row) -> None:
-        if name not in self.open:
-            view, cache = self.views[name], self.cache
-            spec, ids = view.spec(self.networks), self.index.ids(view.rows)
-            self.open[name] = ViewWriter(cache.root, spec, ids, cache.shard_rows, cache.compression)
-            self.open[name].expect(self.expected[name])
-        self.open[name].put(row, value)
-        self.statuses[name][value.status] += 1
+    @property
+    def count(self) -> int:
+        """Rows that were put."""
+        return sum(sum(counts.values()) for counts in self.statuses.values())
 
-    def forget(self, task: Task) -> None:
+    def put(self, computed: Computed) -> None:
+        for task in computed.tasks:
+            if task.path in computed.skipped:
+                self._forget(task)
+        for name, rows in computed.rows.items():
+            if name not in self.open:
+                self._open(name, computed.specs[name])
+            for row, value in rows:
+                self.open[name].put(row, value)
+                self.statuses[name][value.status] += 1
+
+    def _open(self, name: str, spec: ViewSpec) -> None:
+        cache, ids = self.cache, self.index.ids(spec.rows)
+        self.open[name] = ViewWriter(cache.root, spec, ids, cache.shard_rows, cache.compression)
+        self.open[name].expect(self.expected[name])
+
+    def _forget(self, task: Task) -> None:
         """No row of this picture will come."""
         for name, rows in task.rows.items():
             for row, _ in rows:
@@ -171,94 +277,3 @@ def give_definitions(views: Mapping[str, View], index: Index) -> None:
     """Hand the label definitions of the index to the view that reads them."""
     if "labels" in views:
         views["labels"].definitions = [dict(one) for one in index.definitions]
-
-
-def _leave_out(
-    tasks: list[Task], pictures: list["Picture"], index: Index, outcome: Outcome
-) -> list[Task]:
-    """Take out pictures that are gone or changed since `prepare`: a disk that is not mounted must
-    not fill the cache with failures. Gives their tasks."""
-    left = []
-    for number in reversed(range(len(tasks))):
-        picture = pictures[number]
-        if isinstance(picture, images.PictureError) and picture.status == "missing":
-            path = index.pictures["path"][tasks[number].picture].as_py()
-            outcome.skipped[path] = picture.reason
-            left.append(tasks.pop(number))
-            pictures.pop(number)
-    return left
-
-
-def _labels(plan: Plan, views: Mapping[str, View], networks: Networks) -> Iterator[tuple[int, Row]]:
-    rows = plan.rows.get("labels", np.zeros(0, int)).tolist()
-    if rows:
-        view = views["labels"]
-        sentences = [view.definitions[row]["definition"] for row in rows]
-        yield from zip(rows, view.compute(sentences, networks), strict=True)
-
-
-Picture = images.Picture | images.PictureError
-
-
-def _decoded(
-    plan: Plan, index: Index, data: Data, settings: Extract
-) -> Iterator[tuple[list[Task], list[Picture]]]:
-    """Blocks of tasks with their pictures; the next block is read while this one is computed."""
-    root = data.root.expanduser()
-    paths, ids = (index.pictures[name].to_pylist() for name in ("path", "id"))
-
-    def read(task: Task) -> Picture:
-        path, known = root / paths[task.picture], ids[task.picture]
-        changed = images.PictureError("the file has changed since `emocache prepare`", "missing")
-        try:
-            picture = images.read(path)
-        except images.PictureError as error:
-            # Only the bytes that the index knows are a failure that lasts.
-            lasts = error.status == "missing" or _bytes_of(path) == known
-            return error if lasts else changed
-        return picture if picture.id == known else changed
-
-    blocks = []
-    for _, group in groupby(plan.tasks, key=lambda task: task.shards):
-        tasks = list(group)
-        size = settings.block
-        blocks += [tasks[start : start + size] for start in range(0, len(tasks), size)]
-    with ThreadPoolExecutor(settings.workers) as pool:
-        reading: dict[int, Future[Picture]] = {}
-
-        def start(block: list[Task]) -> dict[int, "Future[Picture]"]:
-            # A picture at the border of two shards is in both blocks, and read once.
-            return {
-                task.picture: reading.get(task.picture) or pool.submit(read, task) for task in block
-            }
-
-        for block, following in zip_longest(blocks, blocks[1:], fillvalue=[]):
-            reading = reading or start(block)
-            ahead = start(following)
-            yield list(block), [reading[task.picture].result() for task in block]
-            reading = ahead
-
-
-def _bytes_of(path: Path) -> str:
-    """SHA-256 of a file, or "" where it cannot be read."""
-    try:
-        return sha256_file(path) if path.is_file() else ""
-    except OSError:
-        return ""
-
-
-def _compute(
-    view: View, tasks: list[Task], pictures: list[Picture], index: Index, networks: Networks
-) -> Iterator[tuple[int, Row]]:
-    """The rows of one view for one block; a picture that cannot be read gives rows that say so."""
-    rows, subjects = [], []
-    for task, picture in zip(tasks, pictures, strict=True):
-        for row, person in task.rows.get(view.name, []):
-            if isinstance(picture, images.PictureError):
-                yield row, Row(picture.status, reason=picture.reason)
-            else:
-                box = tuple(index.boxes[person].tolist()) if person is not None else None
-                rows.append(row)
-                subjects.append(Subject(picture.pixels, box))
-    if rows:
-        yield from zip(rows, view.compute(subjects, networks), strict=True)

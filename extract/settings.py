@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 # Detectors report nothing below 0.05, so a lower threshold would promise what cannot be had.
 Score = Annotated[float, Field(ge=0.05, le=1)]
 Side = Annotated[int, Field(ge=32, le=2048)]
+Precision = Literal["float32", "bfloat16", "float16"]
 Source = Literal["folder", "store", "hub", "packages", "untrained"]
 
 
@@ -55,6 +56,7 @@ class Objects(Settings):
     network: str = "resnet50"
     size: Side = 128
     detector: str = "fasterrcnn_resnet50_fpn_v2"
+    mask: Literal["subject", "drop"] = "subject"
     k: Annotated[int, Field(ge=1, le=100)] = 10
     score: Score = 0.3
 
@@ -82,9 +84,12 @@ class Views(Settings):
     depth: Depth = Depth()
     scene: Scene = Scene()
     labels: Labels = Labels()
+    precision: Precision = "float32"
 
 
 class Extract(Settings):
     block: Annotated[int, Field(ge=1)] = 32
     batch: Annotated[int, Field(ge=1)] = 32
-    workers: Annotated[int, Field(ge=1, le=256)] = 2
+    readers: Annotated[int, Field(ge=1, le=256)] = 2
+    workers: Annotated[int, Field(ge=0, le=256)] = 0
+    cluster: str | None = None

@@ -6,7 +6,7 @@ Raise a view's `version` when its code changes a number.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,6 +17,7 @@ from cache.store import RowSpace, ViewSpec
 from cache.writer import Row
 from extract import backbones, detectors, images
 from extract import settings as config
+from extract.meter import Meter
 from extract.weights import Weights, find
 
 if TYPE_CHECKING:
@@ -36,11 +37,19 @@ class Subject:
 
 @dataclass
 class Networks:
-    """The frozen networks of one run: weights found once, each network loaded when first used."""
+    """The frozen networks of one run: weights found once, each network loaded when first used.
+
+    batch: how many inputs run together; precision: see `Network`; meter: counts their seconds;
+    map: as Python's, for work beside the networks, perhaps in threads.
+    """
 
     settings: config.Weights
     device: Callable[[], str] = lambda: "cpu"  # asked only when a network is loaded
     on_load: Callable[[Weights], None] = lambda weights: None
+    batch: int = 32
+    precision: config.Precision = "float32"
+    meter: Meter = field(default_factory=Meter)
+    map: Callable[..., Iterable[Any]] = map
     _found: dict[str, Weights] = field(default_factory=dict)
     _loaded: dict[tuple[str, str], Any] = field(default_factory=dict)
 
@@ -62,8 +71,29 @@ class Networks:
     def _load(self, name: str, kind: str, load: Callable[..., Any]) -> Any:
         if (name, kind) not in self._loaded:
             self.on_load(self.weights(name))
-            self._loaded[name, kind] = load(name, self.settings, self.device(), kind)
+            network = load(name, self.settings, self.device(), kind)
+            network.batch, network.precision = self.batch, self.precision
+            self._loaded[name, kind] = Timed(network, self.meter)
         return self._loaded[name, kind]
+
+
+class Timed:
+    """A network whose calls are counted."""
+
+    def __init__(self, network: Any, meter: Meter):
+        self.network, self.meter = network, meter
+
+    def __call__(self, *inputs: Any, **more: Any) -> Any:
+        with self.meter.measure(f"network {self.network.name}"):
+            result = self.network(*inputs, **more)
+            if self.network.device.type == "cuda":  # which goes on by itself, and bills the next
+                import torch
+
+                torch.cuda.synchronize(self.network.device)
+            return result
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.network, name)
 
 
 class View:
@@ -75,8 +105,8 @@ class View:
     finds: ClassVar[str] = ""  # kind of the detector, for views that have one
     version: ClassVar[int] = 1
 
-    def __init__(self, settings: Any, dtype: str = "float16", batch: int = 32):
-        self.settings, self.dtype, self.batch = settings, dtype, batch
+    def __init__(self, settings: Any, dtype: str = "float16"):
+        self.settings, self.dtype = settings, dtype
 
     def network_names(self) -> list[str]:
         """The frozen networks the view runs."""
@@ -96,6 +126,7 @@ class View:
             "settings": self.settings.model_dump(mode="json"),
             "networks": self._identities(networks),
             "images": images.RULE if self.rows != "labels" else {},
+            "precision": networks.precision,
             "dtype": self.dtype,
         }
 
@@ -132,16 +163,35 @@ class View:
     def arrays(self, networks: Networks) -> Mapping[str, ArraySpec]:
         raise NotImplementedError
 
-    def compute(self, subjects: Sequence[Any], networks: Networks) -> list[Row]:
-        """One row a subject, in order. A subject's row does not depend on the other subjects."""
+    def prepare(self, subject: Subject) -> Any:
+        """What `compute` takes for this subject: all that can be done before a network is asked,
+        in a thread beside the networks."""
+        return subject
+
+    def compute(self, inputs: Sequence[Any], networks: Networks) -> list[Row]:
+        """One row for each prepared subject, in order. It does not depend on the others."""
         raise NotImplementedError
 
-    def _features(self, crops: Sequence[np.ndarray], networks: Networks) -> np.ndarray:
-        """Resize each crop to the view's square and run its backbone: (n, width) float32."""
+    def run(self, subjects: Sequence[Any], networks: Networks) -> list[Row]:
+        """Prepare and compute in one go."""
+        return self.compute([self.prepare(subject) for subject in subjects], networks)
+
+    def _features(self, squares: Sequence[np.ndarray], networks: Networks) -> np.ndarray:
+        """(n, width) float32: the backbone on squares of the view's size."""
         network = self.backbone(networks)
-        squares = [images.resize(crop, self.settings.size) for crop in crops]
-        kept = [network(_stack(batch)).cpu().numpy() for batch in _batches(squares, self.batch)]
-        return np.concatenate(kept) if kept else np.zeros((0, network.width), np.float32)
+        if not squares:
+            return np.zeros((0, network.width), np.float32)
+        return network(_stack(squares)).cpu().numpy()
+
+    def _squares(
+        self, places: Sequence[tuple[np.ndarray, images.Box]], networks: Networks
+    ) -> list[np.ndarray]:
+        """What a detector found, cut out of its picture and resized: (S, S, 3) each."""
+        size = self.settings.size
+        with networks.meter.measure("crop"):
+            return list(
+                networks.map(lambda place: images.resize(images.crop(*place), size), places)
+            )
 
 
 class Body(View):
@@ -153,9 +203,11 @@ class Body(View):
         width = self.backbone(networks).width
         return {"features": ArraySpec((width,), self.dtype, dims=("feature",))}
 
-    def compute(self, subjects, networks):
-        crops = [images.crop(subject.pixels, subject.box) for subject in subjects]
-        return [Row("ok", {"features": f}) for f in self._features(crops, networks)]
+    def prepare(self, subject):
+        return images.resize(images.crop(subject.pixels, subject.box), self.settings.size)
+
+    def compute(self, inputs, networks):
+        return [Row("ok", {"features": f}) for f in self._features(inputs, networks)]
 
 
 class Head(View):
@@ -174,12 +226,14 @@ class Head(View):
             "score": ArraySpec((), "float32"),
         }
 
-    def compute(self, subjects, networks):
-        crops = [images.crop(subject.pixels, subject.box) for subject in subjects]
-        found = self.detector(networks)([_tensor(crop) for crop in crops])
-        rows: list[Row] = [Row("no_face") for _ in subjects]
-        heads: dict[int, np.ndarray] = {}
-        for number, (subject, faces) in enumerate(zip(subjects, found, strict=True)):
+    def prepare(self, subject):
+        return subject, _tensor(images.crop(subject.pixels, subject.box))
+
+    def compute(self, inputs, networks):
+        found = self.detector(networks)([crop for _, crop in inputs])
+        rows: list[Row] = [Row("no_face") for _ in inputs]
+        heads: dict[int, tuple[np.ndarray, images.Box]] = {}
+        for number, ((subject, _), faces) in enumerate(zip(inputs, found, strict=True)):
             scores = np.asarray(faces.scores)
             if not len(scores) or scores.max() < self.settings.score:
                 continue
@@ -191,17 +245,22 @@ class Head(View):
                 continue  # found in the border about the crop: no pixel of the picture is in it
             box = images.square_around(face, self.settings.enlarge, width, height)
             rows[number] = Row("ok", {"box": np.asarray(box), "score": scores[best]})
-            heads[number] = images.crop(subject.pixels, box)
-        for number, features in zip(
-            heads, self._features(list(heads.values()), networks), strict=True
-        ):
+            heads[number] = subject.pixels, box
+        squares = self._squares(list(heads.values()), networks)
+        for number, features in zip(heads, self._features(squares, networks), strict=True):
             rows[number].values["features"] = features
         return rows
 
 
 class Objects(View):
-    """The top-k objects on the picture with the person masked out: boxes, classes, scores, each
-    region through the backbone, and the detector's own region features where it has any."""
+    """The top-k objects about a person: boxes, classes, scores, each region through the backbone,
+    and the detector's own region features where it has any.
+
+    `mask: subject` is the paper's way: the detector and the backbone see the picture with the
+    person painted over, once for each person. `mask: drop` runs the detector once a picture, leaves
+    out the boxes that are the person (`is_subject`), and gives all its persons the same features of
+    a region.
+    """
 
     name, rows, finds = "objects", "persons", "objects"
 
@@ -225,46 +284,65 @@ class Objects(View):
             arrays["region"] = ArraySpec(region, self.dtype, dims=("object", "region_feature"))
         return arrays
 
-    def compute(self, subjects, networks):
-        detector = self.detector(networks)
-        rows = []
-        for some in _batches(subjects, self.batch):
-            masked = [images.mask_subject(subject.pixels, subject.box) for subject in some]
-            found = detector([_tensor(picture) for picture in masked])
-            rows += self._rows(masked, found, networks)
-        return rows
+    def prepare(self, subject):
+        if self.settings.mask == "drop":
+            return subject, None
+        return subject, _tensor(images.mask_subject(subject.pixels, subject.box))
 
-    def _rows(self, pictures, found, networks) -> list[Row]:
-        rows, crops = [], []
-        for pixels, things in zip(pictures, found, strict=True):
-            scores = np.asarray(things.scores)
-            boxes = np.asarray(things.boxes)
-            # Stable order: by falling score, equal scores as the detector gave them.
-            order = np.argsort(-scores, kind="stable")
-            height, width = pixels.shape[:2]
-            kept = [
-                i
-                for i in order[scores[order] >= self.settings.score]
-                if images.clip(tuple(boxes[i]), width, height)
-            ][: self.settings.k]
-            values = {
-                "box": self._pad(boxes[kept], (4,), "float32"),
-                "label": self._pad(np.asarray(things.labels)[kept], (), "int16", -1),
-                "score": self._pad(scores[kept], (), "float32"),
-                "count": np.int16(len(kept)),
-            }
-            if things.regions is not None:
-                regions = np.asarray(things.regions)
-                values["region"] = self._pad(regions[kept], regions.shape[1:], "float32")
-            rows.append(Row("ok" if kept else "no_object", values))
-            crops += [images.crop(pixels, boxes[i]) for i in kept]
-        features = self._features(crops, networks)
-        start = 0
-        for row in rows:
-            stop = start + int(row.values["count"])
-            row.values["features"] = self._pad(features[start:stop], features.shape[1:], "float32")
-            start = stop
-        return rows
+    def compute(self, inputs, networks):
+        pictures, of = self._pictures(inputs)
+        pixels = [picture.numpy().transpose(1, 2, 0) for picture in pictures]
+        found = self.detector(networks)(pictures)
+        kept = [
+            self._best(found[at], *pixels[at].shape[:2], subject)
+            for at, (subject, _) in zip(of, inputs, strict=True)
+        ]
+        # Persons of one picture may share a region: it goes through the backbone once.
+        regions = sorted({(at, i) for at, some in zip(of, kept, strict=True) for i in some})
+        places = [(pixels[at], tuple(found[at].boxes[i].tolist())) for at, i in regions]
+        features = self._features(self._squares(places, networks), networks)
+        number = {region: n for n, region in enumerate(regions)}
+        return [
+            self._row(found[at], some, features[[number[at, i] for i in some]])
+            for at, some in zip(of, kept, strict=True)
+        ]
+
+    def _pictures(self, inputs) -> tuple[list["torch.Tensor"], list[int]]:
+        """The pictures that the detector sees, (3, H, W), and which of them is each subject's."""
+        if self.settings.mask == "subject":
+            return [masked for _, masked in inputs], list(range(len(inputs)))
+        numbers: dict[int, int] = {}  # persons of one picture share its pixels
+        pictures = []
+        for subject, _ in inputs:
+            if id(subject.pixels) not in numbers:
+                numbers[id(subject.pixels)] = len(pictures)
+                pictures.append(_tensor(subject.pixels))
+        return pictures, [numbers[id(subject.pixels)] for subject, _ in inputs]
+
+    def _best(self, things, height: int, width: int, subject: Subject) -> list[int]:
+        """The k best things by falling score; equal scores as the detector gave them."""
+        order = np.argsort(-things.scores, kind="stable")
+        kept = [
+            i
+            for i in order[things.scores[order] >= self.settings.score].tolist()
+            if images.clip(tuple(things.boxes[i]), width, height)
+        ]
+        if self.settings.mask == "drop":
+            kept = [i for i in kept if not is_subject(things.boxes[i], subject.box)]
+        return kept[: self.settings.k]
+
+    def _row(self, things, kept: list[int], features: np.ndarray) -> Row:
+        values = {
+            "features": self._pad(features, features.shape[1:], "float32"),
+            "box": self._pad(things.boxes[kept], (4,), "float32"),
+            "label": self._pad(things.labels[kept], (), "int16", -1),
+            "score": self._pad(things.scores[kept], (), "float32"),
+            "count": np.int16(len(kept)),
+        }
+        if things.regions is not None:
+            shape = things.regions.shape[1:]
+            values["region"] = self._pad(things.regions[kept], shape, "float32")
+        return Row("ok" if kept else "no_object", values)
 
     def _pad(self, values, shape, dtype, fill=0):
         padded = np.full((self.settings.k, *shape), fill, dtype)
@@ -286,18 +364,16 @@ class Depth(View):
             "map": ArraySpec((grid, grid), self.dtype, dims=("row", "column")),
         }
 
-    def compute(self, subjects, networks):
+    def prepare(self, subject):
+        return images.resize(subject.pixels, self.settings.size)
+
+    def compute(self, inputs, networks):
         from torch.nn.functional import adaptive_avg_pool2d
 
-        network = self.backbone(networks)
-        rows = []
-        squares = [images.resize(subject.pixels, self.settings.size) for subject in subjects]
-        for batch in _batches(squares, self.batch):
-            features, maps = network(_stack(batch))
-            small = adaptive_avg_pool2d(maps[:, None], self.settings.grid)[:, 0]
-            for feature, grid in zip(features.cpu().numpy(), small.cpu().numpy(), strict=True):
-                rows.append(Row("ok", {"features": feature, "map": grid}))
-        return rows
+        features, maps = self.backbone(networks)(_stack(inputs))
+        small = adaptive_avg_pool2d(maps[:, None], self.settings.grid)[:, 0]
+        pairs = zip(features.cpu().numpy(), small.cpu().numpy(), strict=True)
+        return [Row("ok", {"features": feature, "map": grid}) for feature, grid in pairs]
 
 
 class Scene(View):
@@ -309,9 +385,11 @@ class Scene(View):
         width = self.backbone(networks).width
         return {"features": ArraySpec((width,), self.dtype, dims=("feature",))}
 
-    def compute(self, subjects, networks):
-        whole = [subject.pixels for subject in subjects]
-        return [Row("ok", {"features": f}) for f in self._features(whole, networks)]
+    def prepare(self, subject):
+        return images.resize(subject.pixels, self.settings.size)
+
+    def compute(self, inputs, networks):
+        return [Row("ok", {"features": f}) for f in self._features(inputs, networks)]
 
 
 class Labels(View):
@@ -319,8 +397,8 @@ class Labels(View):
 
     name, rows, kind = "labels", "labels", "text"
 
-    def __init__(self, settings: Any, dtype: str = "float16", batch: int = 32):
-        super().__init__(settings, dtype, batch)
+    def __init__(self, settings: Any, dtype: str = "float16"):
+        super().__init__(settings, dtype)
         self.definitions: list[dict[str, str]] = []
 
     def parts(self, networks):
@@ -330,20 +408,24 @@ class Labels(View):
         width = self.backbone(networks).width
         return {"features": ArraySpec((width,), self.dtype, dims=("feature",))}
 
-    def compute(self, subjects, networks):
+    def compute(self, inputs, networks):
         network = self.backbone(networks)
-        features = network(list(subjects), pooling=self.settings.pooling).cpu().numpy()
+        features = network(list(inputs), pooling=self.settings.pooling).cpu().numpy()
         return [Row("ok", {"features": f}) for f in features]
 
 
-def make_views(settings: config.Views, dtype: str, batch: int) -> dict[str, View]:
+def make_views(settings: config.Views, dtype: str) -> dict[str, View]:
     """Every view by name, in the order in which they are computed."""
     classes: tuple[type[View], ...] = (Body, Head, Objects, Depth, Scene, Labels)
-    return {cls.name: cls(getattr(settings, cls.name), dtype, batch) for cls in classes}
+    return {cls.name: cls(getattr(settings, cls.name), dtype) for cls in classes}
 
 
-def _batches(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
-    return [items[start : start + size] for start in range(0, len(items), size)]
+def is_subject(box: np.ndarray, subject: images.Box) -> bool:
+    """Whether a detected box (4,) is the person in the box `subject`: masking would have hidden
+    it, since more than half of it lies inside."""
+    low, high = np.maximum(box[:2], subject[:2]), np.minimum(box[2:], subject[2:])
+    inside = np.prod(np.clip(high - low, 0, None))
+    return bool(inside > 0.5 * np.prod(np.clip(box[2:] - box[:2], 0, None)))
 
 
 def _tensor(pixels: np.ndarray) -> "torch.Tensor":

@@ -11,7 +11,7 @@ from cache.index import Index
 from cache.keys import flatten
 from cache.store import WORDS, View, open_view, view_names
 from pipelines.settings import Settings
-from pipelines.stages import device_of
+from pipelines.stages import networks_of
 
 Progress = Callable[[int, int], None]
 
@@ -67,10 +67,10 @@ def repair(
     on_load: Callable[[Any], None] = lambda weights: None,
 ) -> dict[str, Any]:
     from extract.repair import repair as mend
-    from extract.views import Networks, make_views
+    from extract.views import make_views
 
-    networks = Networks(settings.weights, lambda: device_of(settings), on_load)
-    views = make_views(settings.views, settings.cache.dtype, settings.extract.batch)
+    networks = networks_of(settings, on_load)
+    views = make_views(settings.views, settings.cache.dtype)
     done = mend(settings.data, settings.cache, settings.extract, views, networks, progress)
     return {
         "damages": [asdict(damage) for damage in done.damages],

@@ -18,7 +18,7 @@ from extract.views import Networks, Subject, View, make_views
 from pipelines.overlay import PersonMark, draw
 from pipelines.report_data import mark_of
 from pipelines.settings import Settings
-from pipelines.stages import device_of, in_words
+from pipelines.stages import device_of, in_words, networks_of
 from train.checkpoint import load_head
 from train.data import Features, ViewData, from_arrays
 from train.run import explain_features
@@ -42,8 +42,8 @@ class Predictor:
         """Raises KeyMismatch when the settings would make other features than the head knows."""
         device = device_of(settings)
         model, info = load_head(head, device)
-        networks = Networks(settings.weights, lambda: device)
-        views = make_views(settings.views, settings.cache.dtype, settings.extract.batch)
+        networks = networks_of(settings)
+        views = make_views(settings.views, settings.cache.dtype)
         # Label features are inside the head; a picture brings nothing new to them.
         views = {name: views[name] for name in info["views"] if name != "labels"}
         for name, view in views.items():
@@ -93,7 +93,7 @@ class Predictor:
         )
 
     def _view(self, view: View, subjects: Sequence[Subject]) -> ViewData:
-        rows = view.compute(subjects, self.networks)
+        rows = view.run(subjects, self.networks)
         spec = view.spec(self.networks)
         return ViewData(
             rows=view.rows,

@@ -9,6 +9,7 @@ from cache.index import Index
 from pipelines.settings import Settings
 
 if TYPE_CHECKING:  # train.run loads torch, and not every command needs it
+    from extract.views import Networks
     from train.run import Scores
 
 Progress = Callable[[int, int], None]
@@ -29,7 +30,7 @@ def device_of(settings: Settings) -> str:
 def prepare(settings: Settings) -> dict[str, Any]:
     from extract.prepare import prepare as read
 
-    return read(settings.data, settings.cache.root, workers=settings.extract.workers).as_dict()
+    return read(settings.data, settings.cache.root, workers=settings.extract.readers).as_dict()
 
 
 def index_of(settings: Settings) -> Index:
@@ -48,18 +49,31 @@ def views_of(settings: Settings, index: Index) -> dict[str, Any]:
     from extract.run import give_definitions
     from extract.views import make_views
 
-    views = make_views(settings.views, settings.cache.dtype, settings.extract.batch)
+    views = make_views(settings.views, settings.cache.dtype)
     give_definitions(views, index)
     return views
+
+
+def networks_of(
+    settings: Settings, on_load: Callable[[Any], None] = lambda weights: None
+) -> "Networks":
+    from extract.views import Networks
+
+    return Networks(
+        settings.weights,
+        lambda: device_of(settings),
+        on_load,
+        settings.extract.batch,
+        settings.views.precision,
+    )
 
 
 def plan(settings: Settings) -> dict[str, Any]:
     """What `extract` would do: rows and reason for each view; and, in words, what would stop it.
     Computes nothing, and needs no pictures."""
     from extract.plan import make_plan
-    from extract.views import Networks
 
-    networks = Networks(settings.weights, lambda: "cpu")
+    networks = networks_of(settings)
     index = index_of(settings)
     views = views_of(settings, index)
     found = make_plan(settings.cache.root, index, views, networks, settings.cache.shard_rows)
@@ -83,9 +97,8 @@ def extract(
     on_load: Callable[[Any], None] = lambda weights: None,
 ) -> dict[str, Any]:
     from extract.run import extract as run
-    from extract.views import Networks
 
-    networks = Networks(settings.weights, lambda: device_of(settings), on_load)
+    networks = networks_of(settings, on_load)
     views = views_of(settings, index_of(settings))
     outcome = run(settings.data, settings.cache, settings.extract, views, networks, progress)
     if outcome.skipped:

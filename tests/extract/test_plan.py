@@ -59,7 +59,7 @@ class Place:
         save_file(values, self.weights / f"{network}.safetensors")
 
     def views(self, settings: config.Views = SETTINGS, dtype: str = "float16") -> dict:
-        return make_views(settings, dtype, 32)
+        return make_views(settings, dtype)
 
     def networks(self) -> Networks:
         found = config.Weights(source=["folder"], folder=self.weights, store=self.root / "store")
@@ -114,11 +114,12 @@ def test_each_picture_is_one_task_that_serves_all_its_rows(place):
     for task in plan.tasks:
         for name, rows in task.rows.items():
             served[name] += rows
-            for row, person in rows:
+            for row, box in rows:
                 if name in PERSONS:
-                    assert row == person and place.index.picture_rows[person] == task.picture
+                    assert place.index.picture_rows[row] == task.picture
+                    assert box == tuple(place.index.boxes[row].tolist())
                 else:
-                    assert row == task.picture and person is None
+                    assert row == task.picture and box is None
     assert place.rows(plan) == {name: [row for row, _ in rows] for name, rows in served.items()} | {
         "labels": [0, 1]
     }
@@ -140,7 +141,7 @@ def test_an_unchanged_cache_costs_no_network_library(filled):
         from extract.settings import Views, Weights
         from extract.views import Networks, make_views
         root = Path({str(filled.root)!r})
-        views = make_views(Views.model_validate_json({SETTINGS.model_dump_json()!r}), "float16", 32)
+        views = make_views(Views.model_validate_json({SETTINGS.model_dump_json()!r}), "float16")
         weights = Weights(source=["folder"], folder=root / "weights", store=root / "store")
         plan = make_plan(root / "cache", Index.read(root / "cache"), views, Networks(weights))
         assert plan.empty, plan.reasons

@@ -18,7 +18,7 @@ from PIL import Image
 from cache.errors import CacheError, DataError, WeightsError
 from cache.settings import Cache
 from cache.store import STATUS, open_view, view_names
-from extract import run
+from extract import images, run
 from extract import settings as config
 from extract.plan import make_plan
 from extract.views import Networks
@@ -119,13 +119,13 @@ def test_every_row_holds_its_own_numbers(place, block, shard_rows):
 
 def counted(monkeypatch) -> list[str]:
     """Names of the files that extraction decodes, in the order in which it does."""
-    read, seen = run.images.read, []
+    load, seen = images.load, []
 
     def counting(path, *more):
         seen.append(Path(path).name)
-        return read(path, *more)
+        return load(path, *more)
 
-    monkeypatch.setattr(run.images, "read", counting)
+    monkeypatch.setattr(images, "load", counting)
     return seen
 
 
@@ -310,7 +310,7 @@ def test_a_data_root_that_is_not_there_fills_the_cache_with_nothing(place):
 def test_a_network_without_weights_is_refused_before_any_picture_is_read(place, monkeypatch):
     views = made_views()
     views["area"].network_names = lambda: ["resnet50"]
-    monkeypatch.setattr(run.images, "read", lambda *_: pytest.fail("a picture was read"))
+    monkeypatch.setattr(images, "load", lambda *_: pytest.fail("a picture was read"))
     nothing = config.Weights(source=["store"], store=place.root / "empty")
     with pytest.raises(WeightsError, match="resnet50"):
         run.extract(
@@ -379,7 +379,7 @@ SLOW = """
     import sys
     from pathlib import Path
     from cache.settings import Cache
-    from extract import run
+    from extract import images, run
     from extract import settings as config
     from extract.views import Networks
     from tests.made_views import made_views

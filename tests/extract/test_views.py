@@ -20,6 +20,7 @@ from extract import images
 from extract import settings as config
 from extract import views as module
 from extract.detectors import Detections
+from extract.meter import Meter
 from extract.views import Networks, Subject, make_views
 from extract.weights import Weights
 from tests.networks import real, untrained
@@ -38,7 +39,7 @@ def networks() -> Networks:
     """Real networks, each loaded once; the depth network, which no package has, is untrained."""
     for name in ("resnet50", "blazeface", "yolo26n", MINILM):
         settings = real(name)
-    found = Networks(settings)
+    found = Networks(settings, batch=4)
     found._found[DEPTH] = dataclasses.replace(untrained(DEPTH), sha256="untrained")
     from extract.backbones.midas import Depth
 
@@ -48,12 +49,12 @@ def networks() -> Networks:
 
 @pytest.fixture(scope="module")
 def views():
-    return make_views(SETTINGS, "float32", 4)
+    return make_views(SETTINGS, "float32")
 
 
 def with_settings(name: str, **changes) -> module.View:
     section = getattr(SETTINGS, name).model_copy(update=changes)
-    return make_views(SETTINGS.model_copy(update={name: section}), "float32", 4)[name]
+    return make_views(SETTINGS.model_copy(update={name: section}), "float32")[name]
 
 
 def asset(name: str) -> np.ndarray:
@@ -89,7 +90,7 @@ def iou(a, b) -> float:
 
 
 def test_body_is_the_network_on_the_persons_box(views, networks):
-    rows = views["body"].compute([ASTRONAUT, texture()], networks)
+    rows = views["body"].run([ASTRONAUT, texture()], networks)
     assert [row.status for row in rows] == ["ok", "ok"]
     crop = ASTRONAUT.pixels[0:512, 60:401]  # every pixel that the box touches
     expected = resnet_of(networks, crop, 128)
@@ -99,13 +100,13 @@ def test_body_is_the_network_on_the_persons_box(views, networks):
 
 
 def test_body_of_another_size(networks):
-    row = with_settings("body", size=96).compute([ASTRONAUT], networks)[0]
+    row = with_settings("body", size=96).run([ASTRONAUT], networks)[0]
     expected = resnet_of(networks, ASTRONAUT.pixels[0:512, 60:401], 96)
     assert np.abs(row.values["features"] - expected).max() < 1e-4
 
 
 def test_scene_is_the_network_on_the_whole_picture(views, networks):
-    row = views["scene"].compute([Subject(asset("zidane.jpg"))], networks)[0]
+    row = views["scene"].run([Subject(asset("zidane.jpg"))], networks)[0]
     expected = resnet_of(networks, asset("zidane.jpg"), 224)
     assert np.abs(row.values["features"] - expected).max() < 1e-4
 
@@ -114,7 +115,7 @@ def test_scene_is_the_network_on_the_whole_picture(views, networks):
 
 
 def test_head_is_about_the_face_and_seen_by_the_network(views, networks):
-    row = views["head"].compute([ASTRONAUT], networks)[0]
+    row = views["head"].run([ASTRONAUT], networks)[0]
     assert row.status == "ok" and row.values["score"] > 0.8
     x1, y1, x2, y2 = row.values["box"]
     # Her face, from chin to hair and from ear to ear, as read off the photograph.
@@ -132,7 +133,7 @@ def test_head_box_is_in_pixels_of_the_picture(views, networks, left, top):
     picture[top : top + 512, left : left + 512] = ASTRONAUT.pixels
     x1, y1, x2, y2 = ASTRONAUT.box
     there = Subject(picture, (x1 + left, y1 + top, x2 + left, y2 + top))
-    alone, moved = views["head"].compute([ASTRONAUT, there], networks)
+    alone, moved = views["head"].run([ASTRONAUT, there], networks)
     assert np.allclose(
         moved.values["box"], alone.values["box"] + np.array([left, top] * 2), atol=0.1
     )
@@ -140,7 +141,7 @@ def test_head_box_is_in_pixels_of_the_picture(views, networks, left, top):
 
 
 def test_head_without_a_face_is_zeros(views, networks, tmp_path):
-    rows = views["head"].compute([texture(), ASTRONAUT, texture(1)], networks)
+    rows = views["head"].run([texture(), ASTRONAUT, texture(1)], networks)
     assert [row.status for row in rows] == ["no_face", "ok", "no_face"]
     writer = ViewWriter(tmp_path, views["head"].spec(networks), ["a", "b", "c"])
     for number, row in enumerate(rows):
@@ -153,7 +154,7 @@ def test_head_without_a_face_is_zeros(views, networks, tmp_path):
 
 
 def test_head_wants_a_score(networks):
-    assert with_settings("head", score=0.999).compute([ASTRONAUT], networks)[0].status == "no_face"
+    assert with_settings("head", score=0.999).run([ASTRONAUT], networks)[0].status == "no_face"
 
 
 class Finds:
@@ -180,8 +181,16 @@ class Widths:
         return batch.float().mean((2, 3))
 
 
+def standing_in(detector) -> SimpleNamespace:
+    """Networks with this detector and a backbone that sees colours."""
+    backbone = Widths()
+    return SimpleNamespace(
+        backbone=lambda *_: backbone, detector=lambda *_: detector, meter=Meter(), map=map
+    )
+
+
 def told(*found: tuple) -> SimpleNamespace:
-    return SimpleNamespace(backbone=lambda *_: Widths(), detector=lambda *_: Finds(*found))
+    return standing_in(Finds(*found))
 
 
 BOX = (10.0, 20.0, 90.0, 80.0)  # of a person in a picture of 100 x 100
@@ -191,7 +200,7 @@ def test_head_takes_the_surest_face_and_enlarges_it():
     view = with_settings("head", enlarge=2.0)
     subject = Subject(np.zeros((100, 100, 3), np.uint8), BOX)
     networks = told(((0, 0, 5, 5), 0.6), ((20, 20, 30, 25), 0.9), ((40, 40, 45, 45), 0.7))
-    row = view.compute([subject], networks)[0]
+    row = view.run([subject], networks)[0]
     # (20, 20, 30, 25) in the crop is (30, 40, 40, 45) in the picture; twice its longer side is 20.
     assert np.allclose(row.values["box"], (25, 32.5, 45, 52.5)) and row.values["score"] == 0.9
 
@@ -199,9 +208,7 @@ def test_head_takes_the_surest_face_and_enlarges_it():
 def test_head_of_a_face_without_pixels_is_none():
     """Found in the border around the crop, so that nothing is left of it inside."""
     subject = Subject(np.zeros((100, 100, 3), np.uint8), (0.0, 0.0, 100.0, 100.0))
-    assert (
-        with_settings("head").compute([subject], told(((0, 0, 0, 0), 0.9)))[0].status == "no_face"
-    )
+    assert with_settings("head").run([subject], told(((0, 0, 0, 0), 0.9)))[0].status == "no_face"
 
 
 # ------------------------------------------------------------------------------------ objects
@@ -226,7 +233,7 @@ def test_objects_do_not_hold_the_subject(views, networks):
         assert len(boxes) >= people  # so they are there to be found
         person = networks.detector("yolo26n", "objects").classes.index("person")
         for box in boxes[:1]:
-            row = views["objects"].compute([Subject(pixels, tuple(box.tolist()))], networks)[0]
+            row = views["objects"].run([Subject(pixels, tuple(box.tolist()))], networks)[0]
             seen = [
                 other
                 for other, label in zip(row.values["box"], row.values["label"], strict=True)
@@ -242,7 +249,7 @@ def test_objects_do_not_hold_the_subject(views, networks):
 def test_objects_are_seen_by_the_network_on_the_masked_picture(views, networks):
     pixels = asset("bus.jpg")
     box = tuple(people_in(networks, pixels)[0].tolist())
-    row = views["objects"].compute([Subject(pixels, box)], networks)[0]
+    row = views["objects"].run([Subject(pixels, box)], networks)[0]
     assert row.status == "ok" and things(row) >= 3
     masked = pixels.copy()
     x1, y1, x2, y2 = box
@@ -258,7 +265,7 @@ def test_objects_are_seen_by_the_network_on_the_masked_picture(views, networks):
 
 def test_objects_are_the_surest_k_in_order_and_padded(networks):
     subject = Subject(asset("bus.jpg"), (0.0, 0.0, 5.0, 5.0))
-    ten = with_settings("objects", k=10).compute([subject], networks)[0].values
+    ten = with_settings("objects", k=10).run([subject], networks)[0].values
     count = int(ten["count"])
     assert 3 <= count < 10
     assert (np.diff(ten["score"][:count]) <= 0).all() and (ten["score"][:count] >= 0.25).all()
@@ -266,17 +273,17 @@ def test_objects_are_the_surest_k_in_order_and_padded(networks):
     for name in ("features", "box", "score"):
         assert not ten[name][count:].any()
         assert len(ten[name]) == 10
-    two = with_settings("objects", k=2).compute([subject], networks)[0].values
+    two = with_settings("objects", k=2).run([subject], networks)[0].values
     assert int(two["count"]) == 2
     for name in ("box", "label", "score"):
         assert np.array_equal(two[name], ten[name][:2])
     assert np.abs(two["features"] - ten["features"][:2]).max() < ALIKE
-    sure = with_settings("objects", k=10, score=0.8).compute([subject], networks)[0].values
+    sure = with_settings("objects", k=10, score=0.8).run([subject], networks)[0].values
     assert int(sure["count"]) == (ten["score"] >= 0.8).sum() < count
 
 
 def test_no_object_is_a_row_of_padding(views, networks, tmp_path):
-    row = views["objects"].compute([texture()], networks)[0]
+    row = views["objects"].run([texture()], networks)[0]
     assert row.status == "no_object" and things(row) == 0
     assert (row.values["label"] == -1).all() and not row.values["features"].any()
 
@@ -291,7 +298,7 @@ def test_equal_scores_keep_the_detectors_order_and_empty_boxes_are_left_out():
     ]
     pixels = np.random.default_rng(0).integers(0, 256, (100, 100, 3)).astype(np.uint8)
     view = with_settings("objects", k=4, score=0.3, size=32)
-    values = view.compute([Subject(pixels, BOX)], told(*found))[0].values
+    values = view.run([Subject(pixels, BOX)], told(*found))[0].values
     assert values["box"].tolist() == [[1, 1, 11, 11], [2, 2, 12, 12], [0, 0, 10, 10], [0] * 4]
     assert values["label"].tolist() == [0, 1, 0, -1] and int(values["count"]) == 3
     assert values["features"][3].tolist() == [0, 0, 0]
@@ -310,15 +317,42 @@ def test_each_subject_gets_its_own_objects():
                 found.append(Detections(boxes, np.full(n, 0.9), np.zeros(n, np.int64)))
             return found
 
-    networks = SimpleNamespace(backbone=lambda *_: Widths(), detector=lambda *_: ByColour())
+    networks = standing_in(ByColour())
     shades = [100, 0, 150, 50, 0, 200, 100]
     subjects = [Subject(np.full((100, 100, 3), shade, np.uint8), BOX) for shade in shades]
-    rows = view.compute(subjects, networks)
+    rows = view.run(subjects, networks)
     for shade, row in zip(shades, rows, strict=True):
         n = min(3, shade // 50)
         assert things(row) == n and row.status == ("ok" if n else "no_object")
         assert np.allclose(row.values["features"][:n], shade)
         assert not row.values["features"][n:].any()
+
+
+def test_mask_drop_asks_the_detector_once_a_picture_and_leaves_out_who_it_is():
+    class Counts(Finds):
+        pictures = 0
+
+        def __call__(self, pictures):
+            self.pictures += len(pictures)
+            return super().__call__(pictures)
+
+    rng = np.random.default_rng(3)
+    one, two = (rng.integers(0, 256, (100, 100, 3)).astype(np.uint8) for _ in range(2))
+    left, right = (0.0, 0.0, 40.0, 90.0), (50.0, 0.0, 95.0, 90.0)
+    detector = Counts((left, 0.9), (right, 0.8), ((38, 60, 60, 90), 0.7), ((5, 5, 20, 20), 0.6))
+    view = with_settings("objects", k=3, score=0.3, size=32, mask="drop")
+    subjects = [Subject(one, left), Subject(one, right), Subject(two, left)]
+    rows = view.run(subjects, standing_in(detector))
+    assert detector.pictures == 2
+    # left has lost itself and what lies in it (the fourth), but not the third, a corner of it
+    assert rows[0].values["box"][:, 0].tolist() == [50, 38, 0] and things(rows[0]) == 2
+    assert rows[1].values["box"][:, 0].tolist() == [0, 38, 5] and things(rows[1]) == 3
+    # the third thing, seen by both, is the same crop of the unmasked picture
+    crop = torch.from_numpy(images.resize(one[60:90, 38:60], 32).transpose(2, 0, 1)[None])
+    expected = Widths()(crop)[0]
+    assert np.allclose(rows[0].values["features"][1], expected)
+    assert np.allclose(rows[1].values["features"][1], expected)
+    assert not np.allclose(rows[2].values["features"][1], expected)
 
 
 # ------------------------------------------------------------------------------ depth, labels
@@ -327,7 +361,7 @@ def test_each_subject_gets_its_own_objects():
 @pytest.mark.parametrize("grid", [8, 4])
 def test_depth_map_is_shrunk_by_area_means(networks, grid):
     pixels = asset("zidane.jpg")
-    row = with_settings("depth", grid=grid).compute([Subject(pixels)], networks)[0]
+    row = with_settings("depth", grid=grid).run([Subject(pixels)], networks)[0]
     square = Image.fromarray(pixels).resize((256, 256), Image.Resampling.BILINEAR)
     batch = torch.from_numpy(np.array(square)).permute(2, 0, 1)[None]
     features, maps = networks.backbone(DEPTH, "depth")(batch)
@@ -343,11 +377,11 @@ def test_depth_map_is_shrunk_by_area_means(networks, grid):
 
 def test_labels_are_the_text_networks_rows(views, networks):
     sentences = ["fond feelings; love; tenderness", "physical suffering", "love"]
-    rows = views["labels"].compute(sentences, networks)
+    rows = views["labels"].run(sentences, networks)
     for sentence, row in zip(sentences, rows, strict=True):
         expected = networks.backbone(MINILM, "text")([sentence]).numpy()[0]
         assert np.abs(row.values["features"] - expected).max() < 1e-4
-    first = with_settings("labels", pooling="cls").compute(sentences, networks)
+    first = with_settings("labels", pooling="cls").run(sentences, networks)
     assert np.abs(first[0].values["features"] - rows[0].values["features"]).max() > 0.01
 
 
@@ -369,10 +403,10 @@ def test_neighbours_change_nothing(views, networks, name, record_property):
         Subject(data.coffee(), (100.0, 50.0, 500.0, 350.0)),
         Subject(data.chelsea(), (90.0, 10.0, 400.0, 290.0)),
     ]
-    together = views[name].compute(subjects, networks)
+    together = views[name].run(subjects, networks)
     worst = 0.0
     for number in (0, 1, 3, 5):
-        alone = views[name].compute([subjects[number]], networks)[0]
+        alone = views[name].run([subjects[number]], networks)[0]
         assert alone.status == together[number].status
         assert alone.values.keys() == together[number].values.keys()
         for array, value in alone.values.items():
@@ -394,9 +428,9 @@ def test_neighbours_change_nothing(views, networks, name, record_property):
 @pytest.mark.parametrize("name", module.VIEW_NAMES)
 def test_the_layout_fits_the_rows(networks, name, tmp_path):
     """Rows go through the store in float16 and come back in the shapes that `arrays` promised."""
-    view = make_views(SETTINGS, "float16", 4)[name]
+    view = make_views(SETTINGS, "float16")[name]
     subjects = ["love", "pain"] if name == "labels" else [ASTRONAUT, texture()]
-    rows = view.compute(subjects, networks)
+    rows = view.run(subjects, networks)
     spec = view.spec(networks)
     writer = ViewWriter(tmp_path, spec, ["a", "b"])
     for number, row in enumerate(rows):
@@ -422,7 +456,7 @@ def test_a_network_is_loaded_once_and_said_to_be(monkeypatch):
 
     def loading(name, settings, device, kind):
         built.append((name, device, kind))
-        return object()
+        return SimpleNamespace(name=name)
 
     monkeypatch.setattr(module.backbones, "load_backbone", loading)
     assert found.loaded == () and asked == []
@@ -447,6 +481,7 @@ OTHER = {
         "network": "resnet18",
         "size": 96,
         "detector": "yolo11n",
+        "mask": "drop",
         "k": 3,
         "score": 0.5,
     },
@@ -470,7 +505,7 @@ def hashes(monkeypatch):
 
 
 def parts(name: str, settings=SETTINGS, dtype="float16", batch=32) -> dict:
-    return make_views(settings, dtype, batch)[name].parts(Networks(config.Weights()))
+    return make_views(settings, dtype)[name].parts(Networks(config.Weights(), batch=batch))
 
 
 def test_every_setting_is_tried_below():
@@ -496,7 +531,7 @@ def test_other_weights_change_the_keys_of_the_views_that_run_them(hashes, networ
     before = {name: parts(name) for name in module.VIEW_NAMES}
     hashes[network] = "other"
     for name, old in before.items():
-        runs = network in make_views(SETTINGS, "float16", 32)[name].network_names()
+        runs = network in make_views(SETTINGS, "float16")[name].network_names()
         assert (key_of(parts(name)) != key_of(old)) == runs
         if runs:
             said = differences(old, parts(name))
@@ -510,12 +545,19 @@ def test_batch_changes_no_key_and_dtype_does(hashes, name):
 
 
 @pytest.mark.parametrize("name", module.VIEW_NAMES)
+def test_precision_changes_every_key(hashes, name):
+    low = Networks(config.Weights(), precision="bfloat16")
+    changed = make_views(SETTINGS, "float16")[name].parts(low)
+    assert differences(parts(name), changed) == ["precision: float32 -> bfloat16"]
+
+
+@pytest.mark.parametrize("name", module.VIEW_NAMES)
 def test_code_and_decoder_are_part_of_the_key(hashes, name, monkeypatch):
     before = key_of(parts(name))
     monkeypatch.setitem(images.RULE, "decoder", "Pillow 0.1")
     assert (key_of(parts(name)) != before) == (name != "labels")
     before = key_of(parts(name))
-    monkeypatch.setattr(type(make_views(SETTINGS, "float16", 32)[name]), "version", 99)
+    monkeypatch.setattr(type(make_views(SETTINGS, "float16")[name]), "version", 99)
     assert key_of(parts(name)) != before
 
 
@@ -533,7 +575,7 @@ def test_what_the_weights_want_done_to_pixels_is_part_of_the_key(hashes, monkeyp
 
 
 def test_definitions_are_part_of_the_labels_key(hashes):
-    views = make_views(SETTINGS, "float16", 32)
+    views = make_views(SETTINGS, "float16")
     before = key_of(views["labels"].parts(Networks(config.Weights())))
     views["labels"].definitions = [{"label": "joy", "definition": "delight"}]
     assert key_of(views["labels"].parts(Networks(config.Weights()))) != before

@@ -1,0 +1,188 @@
+"""The same plan on other processes and machines, by Dask: one task a shard, one process writes.
+
+Workers read pictures and run networks; rows come back to the process that holds the cache, which
+commits them as it does its own. So the cache needs no shared disk and no second writer, a worker
+that dies costs its shard and nothing else, and a lost scheduler leaves a cache that goes on.
+Pictures must be found under `data.root` on every machine.
+"""
+
+import contextlib
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+import dask
+from distributed import (
+    Client,
+    KilledWorker,
+    Nanny,
+    Scheduler,
+    SpecCluster,
+    WorkerPlugin,
+    as_completed,
+    get_worker,
+)
+
+from cache.errors import DeviceMemoryError, SettingsError
+from extract.meter import Meter
+from extract.plan import Plan, Task
+from extract.run import Computed, compute, labels
+from extract.settings import Data, Extract
+from extract.views import Networks, View
+
+NAME = "emocache"
+AHEAD = 2  # tasks in flight for each worker: one that runs, one that waits
+DEATHS = 3  # of workers over one task, until the task is given up
+
+
+class Extractor(WorkerPlugin):
+    """What each worker keeps: the views, and the networks once they are loaded."""
+
+    name = NAME
+
+    def __init__(
+        self,
+        data: Data,
+        settings: Extract,
+        views: Mapping[str, View],
+        networks: Networks,
+        threads: int,
+    ):
+        self.data, self.settings, self.views = data, settings, views
+        self.networks, self.threads = networks, threads
+
+    def setup(self, worker: Any) -> None:
+        self.networks.meter = Meter()
+        if self.threads:
+            import torch
+
+            torch.set_num_threads(self.threads)
+
+    def run(self, tasks: Sequence[Task], label_rows: Sequence[int]) -> Computed:
+        """All rows of one shard."""
+        before = Counter(self.networks.meter.seconds)
+        done = Computed(tasks)
+        parts: list[Computed] = []
+        if label_rows:
+            parts.append(labels(label_rows, self.views, self.networks))
+        parts += compute(tasks, self.data, self.settings, self.views, self.networks)
+        for part in parts:
+            done.specs |= part.specs
+            done.skipped |= part.skipped
+            for name, rows in part.rows.items():
+                done.rows.setdefault(name, []).extend(rows)
+        done.seconds = dict(self.networks.meter.seconds - before)
+        done.networks = self.networks.loaded
+        return done
+
+
+def run_shard(tasks: Sequence[Task], label_rows: Sequence[int]) -> Computed:
+    """Runs on a worker."""
+    return get_worker().plugins[NAME].run(tasks, label_rows)
+
+
+def compute_elsewhere(
+    plan: Plan,
+    data: Data,
+    settings: Extract,
+    views: Mapping[str, View],
+    networks: Networks,
+) -> Iterator[Computed]:
+    """What `extract.run.compute` gives, from `extract.workers` processes of this machine or from
+    the workers of the Dask scheduler at `extract.cluster`, shard by shard as they are ready.
+
+    Raises SettingsError where there is no scheduler, or none of its workers answers.
+    """
+    with _client(settings, networks) as client:
+        workers = len(client.scheduler_info(n_workers=-1)["workers"])
+        threads = max(1, (os.cpu_count() or 1) // workers) if settings.workers else 0
+        # What belongs to this process stays here; weights are found anew, and loaded, over there.
+        bare = replace(networks, on_load=_nothing, map=map, _found={}, _loaded={})
+        data = data.model_copy(update={"root": data.root.expanduser().absolute()})
+        alone = settings.model_copy(update={"workers": 0, "cluster": None})
+        client.register_plugin(Extractor(data, alone, views, bare, threads), name=NAME)
+        networks.meter.processes = workers
+
+        shards: list[tuple[list[Task], list[int]]] = [(tasks, []) for tasks in plan.shards]
+        if plan.labels:
+            shards.insert(0, ([], plan.labels))
+        left = iter(shards)
+
+        def submit(count: int) -> list[Any]:
+            return [client.submit(run_shard, *shard, pure=False) for shard in islice(left, count)]
+
+        running = as_completed(submit(AHEAD * workers))
+        lost: list[str] = []
+        for future in running:
+            try:
+                yield future.result()
+            except KilledWorker as error:
+                lost.append(str(error))
+            future.release()
+            running.update(submit(1))
+        if lost:
+            raise DeviceMemoryError(
+                f"{len(lost)} shards killed {DEATHS} workers each, and are left out; everything "
+                f"else is extracted. Too little memory? Set extract.block, extract.batch or "
+                f"extract.workers lower. ({lost[0]})"
+            )
+
+
+def _nothing(weights: Any) -> None:
+    """Workers say nothing."""
+
+
+@contextlib.contextmanager
+def _client(settings: Extract, networks: Networks) -> Iterator[Any]:
+    """A client of the scheduler that the settings name, or of one that lives as long as this."""
+    with contextlib.ExitStack() as closing:
+        quiet = {
+            "distributed.scheduler.allowed-failures": DEATHS - 1,
+            "distributed.admin.large-graph-warning-threshold": "1 GB",
+            "logging.distributed": "error",
+        }
+        closing.enter_context(dask.config.set(quiet))
+        if settings.cluster:
+            try:
+                client = closing.enter_context(Client(settings.cluster, timeout="10s"))
+            except (OSError, ValueError, TimeoutError) as error:
+                raise SettingsError(
+                    f"no Dask scheduler answers at {settings.cluster} ({error}): start one with "
+                    "`dask scheduler`, or set extract.cluster"
+                ) from error
+            if not client.scheduler_info(n_workers=-1)["workers"]:
+                raise SettingsError(
+                    f"the Dask scheduler at {settings.cluster} has no workers: start some with "
+                    f"`dask worker {settings.cluster}` where emocache is installed"
+                )
+        else:
+            cluster = closing.enter_context(_local(settings.workers, networks.device()))
+            client = closing.enter_context(Client(cluster))
+        yield client
+
+
+def _local(workers: int, device: str) -> Any:
+    """A scheduler and `workers` processes here; on GPUs, one GPU each in turn."""
+
+    def options(number: int) -> dict[str, Any]:
+        made: dict[str, Any] = {"nthreads": 1, "memory_limit": 0}
+        if gpus:
+            made["env"] = {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]}
+        return made
+
+    gpus: list[str] = []
+    if device == "cuda":
+        import torch
+
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        every = [str(number) for number in range(torch.cuda.device_count())]
+        gpus = visible.split(",") if visible else every
+
+    return SpecCluster(
+        workers={number: {"cls": Nanny, "options": options(number)} for number in range(workers)},
+        scheduler={"cls": Scheduler, "options": {"dashboard": False, "host": "127.0.0.1"}},
+        silence_logs="ERROR",
+    )

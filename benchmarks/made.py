@@ -3,6 +3,7 @@
 import hashlib
 import os
 import platform
+import sys
 from collections.abc import Mapping
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
@@ -19,6 +20,10 @@ from cache.store import ViewSpec, write_manifest
 from cache.writer import Row, ViewWriter
 
 ROOT = Path(__file__).resolve().parents[1]
+# As the command does, before torch is imported: waiting threads leave the cores to others.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Python looks for modules in this folder first: extract.py would stand before the package.
+sys.path[:] = [path for path in sys.path if Path(path).resolve() != ROOT / "benchmarks"]
 EMOTIC = {"persons": 34_320, "pictures": 23_450, "labels": 26}
 WIDTHS = {"picture": 2048, "depth": 768, "text": 768}  # ResNet-50, DPT-Hybrid (MiDaS), BERT-base
 REGIONS, CLASSES = 1024, 91  # Faster R-CNN's region features and COCO's classes

@@ -12,10 +12,9 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+from made import ROOT
 
 
 def seconds(job: Callable[[], Any]) -> float:

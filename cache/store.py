@@ -43,6 +43,7 @@ STATUS = {
     "unreadable": 5,
     "missing": 6,
 }
+FAILED = ("bad_box", "unreadable", "missing")  # what another try may mend
 WORDS = {code: word for word, code in STATUS.items()}
 ROW_DIMS = {"persons": "person", "pictures": "picture", "labels": "label"}
 THREADS = min(8, os.cpu_count() or 1)

@@ -181,15 +181,16 @@ class ViewWriter:
             failed.callback(lambda: _delete(partials.values()))
             for name, layout in self.stored.layouts.items():
                 file = layout.file(name, shard)
-                data = layout.encode(blocks[name])
-                if data is None:
+                encoded = layout.encode(blocks[name])
+                if encoded is None:
                     empty.append(self.path / file)
                     continue
+                data, chunks = encoded
                 partials[self.path / file] = write_partial(self.path / file, data)
                 files[file] = {
                     "bytes": len(data),
                     "sha256": hashlib.sha256(data).hexdigest(),
-                    "chunks": layout.chunks(data),
+                    "chunks": chunks,
                 }
             commit = {
                 "shard": shard,

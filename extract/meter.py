@@ -14,9 +14,9 @@ BESIDE = ("read", "decode", "prepare")
 class Meter:
     """Counts seconds by part, pictures and rows, from several threads and processes.
 
-    Parts: `read` (bytes from the disk, and their hash), `decode`, `prepare` (crops, masks, sizes),
-    done in threads beside the rest, in seconds of these threads; `wait` for them; `network <name>`;
-    `crop` (what detectors found, cut out and resized); `write`.
+    Parts: `read` (bytes from the disk), `decode`, `prepare` (crops, masks, sizes), done in threads
+    beside the rest, in seconds of these threads; `wait` for them; `load` (networks);
+    `network <name>`; `crop` (what detectors found, cut out and resized); `write`.
     """
 
     def __init__(self) -> None:

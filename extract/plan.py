@@ -11,12 +11,9 @@ import numpy as np
 from cache.errors import CacheError
 from cache.index import Index
 from cache.keys import in_short, key_of
-from cache.store import STATUS, ids_digest, open_view, path_of, rows_of
+from cache.store import FAILED, STATUS, ids_digest, open_view, path_of, rows_of
 from extract.images import Box
 from extract.views import Networks, View
-
-# Statuses of rows that `retry` computes again.
-FAILED = ("unreadable", "missing", "bad_box")
 
 
 @dataclass(frozen=True)

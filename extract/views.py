@@ -71,20 +71,21 @@ class Networks:
     def _load(self, name: str, kind: str, load: Callable[..., Any]) -> Any:
         if (name, kind) not in self._loaded:
             self.on_load(self.weights(name))
-            network = load(name, self.settings, self.device(), kind)
+            with self.meter.measure("load"):
+                network = load(name, self.settings, self.device(), kind)
             network.batch, network.precision = self.batch, self.precision
-            self._loaded[name, kind] = Timed(network, self.meter)
+            self._loaded[name, kind] = Timed(network, self)
         return self._loaded[name, kind]
 
 
 class Timed:
-    """A network whose calls are counted."""
+    """A network whose calls are counted by the meter of its run."""
 
-    def __init__(self, network: Any, meter: Meter):
-        self.network, self.meter = network, meter
+    def __init__(self, network: Any, run: Networks):
+        self.network, self.run = network, run
 
     def __call__(self, *inputs: Any, **more: Any) -> Any:
-        with self.meter.measure(f"network {self.network.name}"):
+        with self.run.meter.measure(f"network {self.network.name}"):
             result = self.network(*inputs, **more)
             if self.network.device.type == "cuda":  # which goes on by itself, and bills the next
                 import torch

@@ -9,7 +9,7 @@ import numpy as np
 
 from cache.index import Index
 from cache.keys import flatten
-from cache.store import WORDS, View, open_view, view_names
+from cache.store import FAILED, WORDS, View, open_view, view_names
 from pipelines.settings import Settings
 from pipelines.stages import networks_of
 
@@ -29,7 +29,29 @@ def contents(settings: Settings) -> dict[str, Any]:
         "persons": {str(s): int(n) for s, n in zip(status, counts, strict=True)},
         "pictures": len(index.pictures),
         "views": {name: _about(open_view(root, name)) for name in view_names(root)},
+        "quarantined": quarantined(root, index),
     }
+
+
+def quarantined(root: Path, index: Index) -> list[dict[str, str]]:
+    """The pictures that could not be used, each once, with the first reason: `prepare` could not
+    read their header, or `extract` their pixels. `extract --retry` tries them again."""
+    columns = (index.pictures[name].to_pylist() for name in ("path", "status", "reason"))
+    pictures = list(zip(*columns, strict=True))
+    found: dict[int, dict[str, str]] = {
+        row: {"by": "prepare", "status": status, "reason": reason}
+        for row, (_, status, reason) in enumerate(pictures)
+        if status in FAILED
+    }
+    for name in view_names(root):
+        view = open_view(root, name)
+        for row, reason in view.reasons.items():
+            picture = int(index.picture_rows[row]) if view.rows == "persons" else row
+            if pictures[picture][1] == "removed":
+                continue
+            status = WORDS[int(view.status[row])]
+            found.setdefault(picture, {"by": "extract", "status": status, "reason": reason})
+    return [{"picture": pictures[row][0], **facts} for row, facts in sorted(found.items())]
 
 
 def _about(view: View) -> dict[str, Any]:

@@ -139,12 +139,19 @@ def _show_prepare(report: dict[str, Any]) -> None:
 
 
 @app.command()
-def plan(set_: Set = [], file: Params = PARAMS, as_json: Json = False) -> None:
-    """Say what `extract` would compute, and why. Computes nothing.
+def plan(
+    probe: Annotated[
+        bool, typer.Option(help="Compute a few pictures to tell minutes and sizes.")
+    ] = True,
+    set_: Set = [],
+    file: Params = PARAMS,
+    as_json: Json = False,
+) -> None:
+    """Say what `extract` would compute, why, how long it takes and how big it gets. Writes nothing.
 
-    Example: emocache plan --set views.depth.network=Intel/dpt-large
+    Example: emocache plan --no-probe --set views.depth.network=Intel/dpt-large
     """
-    say(stages.plan(params.load(file, set_)), as_json, _show_plan)
+    say(stages.plan(params.load(file, set_), probe), as_json, _show_plan)
 
 
 def _show_plan(found: dict[str, Any]) -> None:
@@ -153,24 +160,63 @@ def _show_plan(found: dict[str, Any]) -> None:
         table.add_row(name, f"{view['rows']:,}", escape(view["reason"]))
     out.print(table)
     out.print(f"pictures to decode: {found['pictures']:,}")
+    if found["estimate"]:
+        of = found["estimate"]
+        out.print(
+            f"about {_duration(of['seconds'])} on one {of['device']}, {_size(of['bytes'])} in "
+            f"{of['files']:,} files (reckoned from {of['pictures']} pictures computed now)"
+        )
+        out.print(f"time goes to {_shares(of['parts'])}")
     for warning in found["warnings"]:
         out.print(f"[yellow]{escape(warning)}[/]")
 
 
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count > 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def _shares(parts: dict[str, float], most: int = 4) -> str:
+    """The parts that take most, in per cent of all of them."""
+    whole = sum(parts.values()) or 1.0
+    ranked = sorted(parts.items(), key=lambda part: -part[1])[:most]
+    return ", ".join(f"{name} {seconds / whole:.0%}" for name, seconds in ranked)
+
+
 @app.command()
-def extract(set_: Set = [], file: Params = PARAMS, as_json: Json = False) -> None:
+def extract(
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Try pictures and rows again that had failed.")
+    ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Compute in N processes, on GPUs one GPU each."),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Compute on the workers of this Dask scheduler."),
+    ] = None,
+    set_: Set = [],
+    file: Params = PARAMS,
+    as_json: Json = False,
+) -> None:
     """Bring the cache up to date: only rows that are missing or stale are computed.
 
     Example: emocache extract --set views.objects.k=20
     """
-    settings = params.load(file, set_)
+    given = [f"extract.workers={workers}"] if workers else []
+    given += [f"extract.cluster={cluster}"] if cluster else []
+    settings = params.load(file, [*set_, *given])
 
     def loading(weights: Any) -> None:
         if not as_json:
             out.print(escape(weights.words()))
 
     with bar("pictures", as_json) as progress:
-        result = stages.extract(settings, progress, loading)
+        result = stages.extract(settings, progress, loading, retry)
     say(result, as_json, _show_extract)
 
 
@@ -183,6 +229,13 @@ def _show_extract(result: dict[str, Any]) -> None:
         taken = ", ".join(f"{name} {rows}" for name, rows in result["taken"].items())
         out.print(f"rows taken from other caches (cache.take_from): {taken}")
     untrained(result["untrained"])
+    speed = result["speed"]
+    if speed["rows"]:
+        out.print(
+            f"{speed['pictures']:,} pictures, {speed['rows']:,} rows in "
+            f"{_duration(speed['seconds'])}: {speed['pictures_per_s']:.1f} pictures/s, "
+            f"{speed['rows_per_s']:.1f} rows/s; time went to {_shares(speed['parts'])}"
+        )
     if not result["networks"]:
         out.print("the cache is up to date; no network was loaded")
 

@@ -10,12 +10,12 @@ from pipelines import settings as params
 from pipelines.console import PARAMS, Json, Params, Set, bar, counts, escape, out, say, untrained
 
 app = typer.Typer(no_args_is_help=True, help="Look after the cache.")
-SHOWN = 20  # damages printed; --json has them all
+SHOWN = 20  # damages and pictures printed; --json has them all
 
 
 @app.command("ls")
 def cache_ls(set_: Set = [], file: Params = PARAMS, as_json: Json = False) -> None:
-    """List the views: rows by status, key and settings, size, weights.
+    """List the views: rows by status, key and settings, size, weights; and pictures that failed.
 
     Example: emocache cache ls
     """
@@ -41,6 +41,16 @@ def _show_contents(found: dict[str, Any]) -> None:
                 else "UNTRAINED, random weights"
             )
             out.print(f"    {escape(one['network'])}: {escape(told)}")
+    if found["quarantined"]:
+        out.print(
+            f"[yellow]{len(found['quarantined'])} pictures could not be used[/]; "
+            "`emocache extract --retry` tries them again"
+        )
+    for picture in found["quarantined"][:SHOWN]:
+        told = f"{picture['picture']}: {picture['reason']} ({picture['by']})"
+        out.print(f"    {escape(told)}")
+    if len(found["quarantined"]) > SHOWN:
+        out.print(f"    and {len(found['quarantined']) - SHOWN} more; --json has them all")
 
 
 @app.command("verify")

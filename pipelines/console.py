@@ -56,20 +56,22 @@ def untrained(names: list[str]) -> None:
 
 
 @contextlib.contextmanager
-def bar(what: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr, from the first step on: none where there is nothing to do."""
+def bar(what: str, quiet: bool) -> Iterator[Callable[..., None]]:
+    """A progress bar on stderr, from the first step on: none where there is nothing to do. Its
+    step takes how many are done, how many there are, and a note to stand beside."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
     )
     progress = Progress(*columns, console=err, disable=quiet)
-    task = progress.add_task(what, total=None)
+    task = progress.add_task(what, total=None, note="")
 
-    def step(done: int, total: int) -> None:
+    def step(done: int, total: int, note: str = "") -> None:
         progress.start()
-        progress.update(task, completed=done, total=total)
+        progress.update(task, completed=done, total=total, note=note)
 
     try:
         yield step

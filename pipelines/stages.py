@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cache.errors import DataError
+from cache.errors import DataError, EmocacheError
 from cache.index import Index
+from cache.store import FAILED
 from pipelines.settings import Settings
 
 if TYPE_CHECKING:  # train.run loads torch, and not every command needs it
@@ -68,9 +69,11 @@ def networks_of(
     )
 
 
-def plan(settings: Settings) -> dict[str, Any]:
-    """What `extract` would do: rows and reason for each view; and, in words, what would stop it.
-    Computes nothing, and needs no pictures."""
+def plan(settings: Settings, probe: bool = True) -> dict[str, Any]:
+    """What `extract` would do: rows and reason for each view; with `probe`, how long it takes and
+    how big it gets, from a few pictures computed now; and, in words, what would stop it. Writes
+    nothing."""
+    from extract.estimate import estimate
     from extract.plan import make_plan
 
     networks = networks_of(settings)
@@ -81,26 +84,49 @@ def plan(settings: Settings) -> dict[str, Any]:
     if not root.expanduser().is_dir():
         stop = "`extract` would refuse" if found.pictures else "nothing needs it now"
         warnings.append(f"there is no folder {root}, {stop}: set data.root to the pictures")
+    estimated = None
+    if probe and not found.empty and not warnings:
+        try:
+            estimated = estimate(
+                found, settings.data, settings.cache, settings.extract, views, networks
+            ).as_dict()
+        except EmocacheError as error:
+            warnings.append(f"no estimate, and `extract` would stop: {error}")
     return {
         "views": {
             name: {"rows": len(rows), "reason": found.reasons[name]}
             for name, rows in found.rows.items()
         },
         "pictures": found.pictures,
+        "estimate": estimated,
         "warnings": warnings,
     }
 
 
 def extract(
     settings: Settings,
-    progress: Progress = lambda done, total: None,
+    progress: Callable[[int, int, str], None] = lambda done, total, note: None,
     on_load: Callable[[Any], None] = lambda weights: None,
+    retry: bool = False,
 ) -> dict[str, Any]:
+    """progress: called with pictures done, pictures in all, and rates in words. retry: try again
+    what failed: pictures that `prepare` could not read, and rows that are in the cache as failed.
+    """
     from extract.run import extract as run
 
+    index = index_of(settings)
+    if retry and set(index.pictures["status"].to_pylist()) & set(FAILED):
+        prepare(settings)
+        index = index_of(settings)
     networks = networks_of(settings, on_load)
-    views = views_of(settings, index_of(settings))
-    outcome = run(settings.data, settings.cache, settings.extract, views, networks, progress)
+    views = views_of(settings, index)
+
+    def step(done: int, total: int) -> None:
+        progress(done, total, networks.meter.line())
+
+    outcome = run(
+        settings.data, settings.cache, settings.extract, views, networks, step, retry=retry
+    )
     if outcome.skipped:
         path, reason = next(iter(outcome.skipped.items()))
         raise DataError(
@@ -114,6 +140,7 @@ def extract(
         "why": outcome.reasons,
         "networks": [networks.weights(name).words() for name in outcome.networks],
         "untrained": [n for n in outcome.networks if not networks.weights(n).trained],
+        "speed": outcome.speed,
     }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from cache.settings import Cache
 from cache.store import ViewSpec, path_of
 from extract.plan import Plan
-from extract.run import compute, labels
+from extract.run import compute, labels, refuse_early
 from extract.settings import Data, Extract
 from extract.views import Networks, View
 
@@ -46,6 +46,7 @@ def estimate(
 
     Raises DataError or WeightsError where pictures or weights are not at hand.
     """
+    refuse_early(data, plan, views, networks)
     specs: dict[str, ViewSpec] = {}
     if plan.labels:
         specs |= labels(plan.labels[:1], views, networks).specs

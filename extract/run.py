@@ -85,7 +85,7 @@ def extract(
         outcome.taken = _take_over(cache, index, views, networks, plan)
         if outcome.taken:
             plan = planned()
-        _refuse_early(data, plan, views, networks)
+        refuse_early(data, plan, views, networks)
         writers = _Writers(cache, index, views, plan)
         networks.meter = meter = Meter()
         try:
@@ -220,7 +220,7 @@ def _take_over(
     return {name: count for name, count in taken.items() if count}
 
 
-def _refuse_early(data: Data, plan: Plan, views: Mapping[str, View], networks: Networks) -> None:
+def refuse_early(data: Data, plan: Plan, views: Mapping[str, View], networks: Networks) -> None:
     """What would stop the run halfway stops it here: no pictures, or a network without weights."""
     if plan.tasks and not data.root.expanduser().is_dir():
         raise DataError(f"there is no folder {data.root}: set data.root to where the pictures are")

@@ -437,7 +437,7 @@ def _tensor(pixels: np.ndarray) -> "torch.Tensor":
 
 
 def _stack(squares: Sequence[np.ndarray]) -> "torch.Tensor":
-    """n squares (S, S, 3) to one (n, 3, S, S) uint8 tensor."""
+    """n squares (S, S, 3) to one (n, 3, S, S) uint8 tensor, its channels last in memory."""
     import torch
 
-    return torch.stack([_tensor(square) for square in squares])
+    return torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2)

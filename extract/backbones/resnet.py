@@ -43,7 +43,8 @@ class ResNet(Network):
             stride_first(model)
         self.width = model.fc.in_features
         model.fc = torch.nn.Identity()
-        self.model = model.eval().requires_grad_(False).to(self.device)
+        model = model.eval().requires_grad_(False)
+        self.model = model.to(self.device, memory_format=self.memory_format)
 
     def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
         import torch
@@ -53,6 +54,7 @@ class ResNet(Network):
 
     def _features(self, pictures: torch.Tensor) -> torch.Tensor:
         pixels = normalise(pictures, self.preprocessing, self.device)
+        pixels = pixels.contiguous(memory_format=self.memory_format)
         with self.arithmetic():
             return self.model(pixels).float()
 

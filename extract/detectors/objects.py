@@ -65,7 +65,8 @@ class FasterRCNN(Detector):
                     module.eps = 0.0
         meta = getattr(detection, META[name]).DEFAULT.meta
         self.classes = tuple(meta["categories"])
-        self.model = model.eval().requires_grad_(False).to(self.device)
+        model = model.eval().requires_grad_(False)
+        self.model = model.to(self.device, memory_format=self.memory_format)
 
     def __call__(self, pictures: list[torch.Tensor]) -> list[Detections]:
         sizes: dict[tuple[int, ...], list[int]] = {}
@@ -82,7 +83,8 @@ class FasterRCNN(Detector):
         scaled = [picture.to(self.device).float() / 255 for picture in pictures]
         images, _ = model.transform(scaled)
         with self.arithmetic():  # only here: boxes of half precision lie pixels off
-            features = model.backbone(images.tensors)
+            pixels = images.tensors.contiguous(memory_format=self.memory_format)
+            features = model.backbone(pixels)
         features = {level: values.float() for level, values in features.items()}
         proposals, _ = model.rpn(images, features)
         found, _ = model.roi_heads(features, proposals, images.image_sizes)

@@ -64,7 +64,8 @@ class Yolo(Detector):
         # versions with an end-to-end head run it only when told to
         self.end_to_end = model.end2end = bool(model.yaml.get("end2end"))
         # folds batch norms into convolutions and drops the head that is not read
-        self.model = model.eval().fuse(verbose=False).requires_grad_(False).to(self.device)
+        model = model.eval().fuse(verbose=False).requires_grad_(False)
+        self.model = model.to(self.device).to(memory_format=self.memory_format)
 
     def __call__(self, pictures: list[torch.Tensor]) -> list[Detections]:
         return list(chain.from_iterable(self.batched(pictures, self._found)))
@@ -73,7 +74,8 @@ class Yolo(Detector):
         import torch
 
         pairs = [letterbox(one.to(self.device), SIDE, FILL) for one in pictures]
-        raw = self.model(torch.stack([square for square, _ in pairs]) / 255)
+        batch = torch.stack([square for square, _ in pairs]) / 255
+        raw = self.model(batch.contiguous(memory_format=self.memory_format))
         raw = raw[0] if isinstance(raw, tuple) else raw
         found = []
         for rows, (_, place) in zip(raw, pairs, strict=True):

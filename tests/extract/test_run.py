@@ -486,3 +486,30 @@ def test_killed_while_a_view_is_laid_out(whole, tmp_path, arrays):
     assert done.returncode == -signal.SIGKILL, done.stderr
     place.extract()
     assert same(place.arrays(), whole.arrays())
+
+
+# -------------------------------------------------------------------------------------- retry
+
+
+def test_retry_computes_failed_rows_again_and_no_other(place, monkeypatch):
+    good = images.read
+
+    def failing(data, *more):
+        if data == (place.data / "p" / "001.png").read_bytes():
+            raise images.PictureError("no memory left to decode it")
+        return good(data, *more)
+
+    monkeypatch.setattr(images, "read", failing)
+    outcome = place.extract()
+    assert outcome.rows["colour"] == {"ok": 7, "unreadable": 2}
+    assert place.extract().rows["colour"] == {}
+    monkeypatch.setattr(images, "read", good)
+    views = made_views()
+    outcome = place.extract(views, retry=True)
+    assert outcome.rows["colour"] == {"ok": 2} and outcome.rows["whole"] == {"ok": 1}
+    assert outcome.reasons["colour"] == "2 rows that had failed"
+    assert views["colour"].calls == [2] and views["labels"].calls == []
+    whole = Place(place.root / "whole")
+    whole.extract()
+    assert same(place.arrays(), whole.arrays())
+    assert place.extract(retry=True).rows["colour"] == {}

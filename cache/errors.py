@@ -25,6 +25,10 @@ class DeviceMemoryError(EmocacheError, MemoryError):
     """The memory of a device holds not even one input of a network."""
 
 
+class ClusterError(EmocacheError, ConnectionError):
+    """Other processes could not compute what was asked of them."""
+
+
 class CacheError(EmocacheError, OSError):
     """The cache on disk is missing, damaged or of another format."""
 

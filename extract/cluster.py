@@ -8,6 +8,7 @@ Pictures must be found under `data.root` on every machine.
 
 import contextlib
 import os
+import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -25,8 +26,10 @@ from distributed import (
     as_completed,
     get_worker,
 )
+from distributed.client import FutureCancelledError
+from distributed.comm import CommClosedError
 
-from cache.errors import DeviceMemoryError, SettingsError
+from cache.errors import ClusterError, SettingsError
 from extract.meter import Meter
 from extract.plan import Plan, Task
 from extract.run import Computed, compute, labels
@@ -56,6 +59,7 @@ class Extractor(WorkerPlugin):
 
     def setup(self, worker: Any) -> None:
         self.networks.meter = Meter()
+        self.lock = threading.Lock()  # a worker with several threads still has one set of networks
         if self.threads:
             import torch
 
@@ -63,6 +67,10 @@ class Extractor(WorkerPlugin):
 
     def run(self, tasks: Sequence[Task], label_rows: Sequence[int]) -> Computed:
         """All rows of one shard."""
+        with self.lock:
+            return self._run(tasks, label_rows)
+
+    def _run(self, tasks: Sequence[Task], label_rows: Sequence[int]) -> Computed:
         before = Counter(self.networks.meter.seconds)
         done = Computed(tasks)
         parts: list[Computed] = []
@@ -94,7 +102,8 @@ def compute_elsewhere(
     """What `extract.run.compute` gives, from `extract.workers` processes of this machine or from
     the workers of the Dask scheduler at `extract.cluster`, shard by shard as they are ready.
 
-    Raises SettingsError where there is no scheduler, or none of its workers answers.
+    Raises SettingsError where there is no scheduler or it has no workers, ClusterError where it is
+    lost, or where shards kill one worker after the other: the others are computed before.
     """
     with _client(settings, networks) as client:
         workers = len(client.scheduler_info(n_workers=-1)["workers"])
@@ -119,12 +128,18 @@ def compute_elsewhere(
         for future in running:
             try:
                 yield future.result()
+                future.release()
+                running.update(submit(1))
             except KilledWorker as error:
                 lost.append(str(error))
-            future.release()
-            running.update(submit(1))
+                running.update(submit(1))
+            except (FutureCancelledError, CommClosedError) as error:
+                raise ClusterError(
+                    "the Dask scheduler is lost: what is committed stays, run the command again "
+                    f"to go on ({error})"
+                ) from error
         if lost:
-            raise DeviceMemoryError(
+            raise ClusterError(
                 f"{len(lost)} shards killed {DEATHS} workers each, and are left out; everything "
                 f"else is extracted. Too little memory? Set extract.block, extract.batch or "
                 f"extract.workers lower. ({lost[0]})"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cache.errors import DeviceMemoryError, SettingsError
+from cache.errors import ClusterError, SettingsError
 from cache.settings import Cache
 from extract import run
 from extract import settings as config
@@ -103,7 +103,7 @@ def test_a_picture_that_kills_every_worker_leaves_out_its_shard_only(undisturbed
     views = made_views()
     deadly = float(undisturbed.pixels(30).mean())
     views["colour"] = Deadly(quick / "none", always=deadly)
-    with pytest.raises(DeviceMemoryError, match=rf"1 shards killed {DEATHS} workers each"):
+    with pytest.raises(ClusterError, match=rf"1 shards killed {DEATHS} workers each"):
         extract(undisturbed, quick / "deadly", views, workers=1)
     lost = committed(undisturbed.cache) - committed(quick / "deadly")
     assert 0 < max(lost.values()) <= SHARD_ROWS
@@ -163,6 +163,7 @@ def test_a_scheduler_of_ones_own_and_one_that_is_lost(undisturbed, quick):
         os.killpg(scheduler.pid, signal.SIGKILL)
     _, said = process.communicate(timeout=120)
     assert process.returncode != 0, said
+    assert "the Dask scheduler is lost" in said and "go on" in said
     before = committed(root)
     assert 0 < before["colour"] < 60
     extract(undisturbed, root)

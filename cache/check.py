@@ -21,10 +21,10 @@ from cache.store import (
     THREADS,
     WORDS,
     Stored,
-    as_json,
     ids_digest,
     manifest_of,
     path_of,
+    read_manifest,
     read_record,
     record_path,
     rows_of,
@@ -53,7 +53,8 @@ class Findings:
 
     rows: committed rows of each view; absent: rows that the index wants and no commit lists, which
     is no damage; bytes: how many were hashed; writer: who was writing the cache meanwhile, whose
-    shard under way looks like damage.
+    shard under way looks like damage; notes: what is no damage and should be known, as a manifest
+    that is older than the views because a run was stopped, or a view that was not pulled.
     """
 
     damages: list[Damage] = field(default_factory=list)
@@ -61,6 +62,7 @@ class Findings:
     absent: dict[str, int] = field(default_factory=dict)
     bytes: int = 0
     writer: str = ""
+    notes: list[str] = field(default_factory=list)
 
     @property
     def whole(self) -> bool:
@@ -92,8 +94,11 @@ def verify(
         if name not in here:
             raise CacheError(f"the cache {root} has no view {name!r}: it has {', '.join(here)}")
     found = Findings()
+    manifest = read_manifest(root)
     wrong = damage_of(root) if index is None else ""
-    if wrong:
+    if wrong and not folder_of(root).exists() and not (root / "manifest.json").exists():
+        found.notes.append(f"{wrong}, or `dvc pull prepare`; rows are not held against it")
+    elif wrong:
         found.damages.append(Damage("", "index", wrong))
     elif index is None:
         index = Index.read(root)
@@ -111,9 +116,13 @@ def verify(
         found.rows[one.name] = int(one.done.sum())
         if index is not None and one.stored is not None:
             wanted = index.wanted(one.stored.spec.rows)
-            found.absent[one.name] = len(np.setdiff1d(wanted, np.flatnonzero(one.done)))
-    if names is None and index is not None and found.whole:
-        found.damages += _manifest_damage(root, index)
+            absent = np.setdiff1d(wanted, np.flatnonzero(one.done))
+            found.absent[one.name] = len(absent)
+            known = (manifest or {"views": {}})["views"].get(one.name)
+            if known and known["key"] == one.stored.spec.key and not one.damages:
+                found.damages += one.gone(known["rows"], absent)
+    if names is None:
+        _look_at_manifest(root, manifest, index, here, found)
     if not found.whole:
         found.writer = writer_of(root)
     return found
@@ -165,6 +174,8 @@ class _Examination:
                 if stored.spec.name != self.name:
                     raise CacheError(f"{path} is of the view {stored.spec.name}")
                 read.append(stored)
+            except PermissionError as error:
+                raise CacheError(f"{path} may not be read: see its permissions") from error
             except CacheError as error:
                 errors.append(error)
                 self._damage(path, str(error))
@@ -276,6 +287,16 @@ class _Examination:
                     return shard
         return None
 
+    def gone(self, before: int, absent: np.ndarray) -> list[Damage]:
+        """Rows that the manifest counts and no commit lists: records and shards lost together."""
+        assert self.stored is not None
+        lost = before - int(self.done.sum())
+        if lost <= 0 or not len(absent):
+            return []
+        record = record_path(self.path, int(absent[0]) // self.stored.shard_rows)
+        what = f"is missing, with its shard: {lost} rows that were committed are gone"
+        return [self._made(record, what, None, absent)]
+
     def look_at(self, shard: int) -> tuple[list[Damage], int]:
         """Damage in the files of one committed shard, and the bytes hashed."""
         assert self.stored is not None
@@ -331,17 +352,32 @@ def _sound(name: str, layout: Layout, block: np.ndarray) -> np.ndarray:
     return np.isfinite(block).reshape(len(block), -1).all(axis=1)
 
 
-def _manifest_damage(root: Path, index: Index) -> list[Damage]:
-    if not view_names(root):
-        return []
-    try:
-        given = (root / "manifest.json").read_bytes()
-    except OSError:
-        given = b""
-    if given == as_json(manifest_of(root, index.digest())):
-        return []
-    what = "is missing, damaged or older than the views: `emocache extract` writes it anew"
-    return [Damage("", "manifest.json", what)]
+def _look_at_manifest(
+    root: Path,
+    manifest: dict[str, Any] | None,
+    index: Index | None,
+    here: list[str],
+    found: Findings,
+) -> None:
+    if not here or index is None:
+        return
+    if manifest is None:
+        what = f"{root / 'manifest.json'} is missing or damaged: repair writes it anew"
+        found.damages.append(Damage("", "manifest.json", what))
+        return
+    for name in sorted(manifest["views"].keys() - set(here)):
+        rows = manifest["views"][name]["rows"]
+        found.notes.append(
+            f"view {name} is not here ({rows} rows): `dvc pull` it, or run `emocache extract`"
+        )
+    if found.whole:
+        now = manifest_of(root, index.digest())
+        views = {name: facts for name, facts in manifest["views"].items() if name in here}
+        if views != now["views"] or manifest["index"] != now["index"]:
+            found.notes.append(
+                "manifest.json is older than the views, as after a run that was stopped: "
+                "`emocache extract` goes on, and writes it anew"
+            )
 
 
 # -------------------------------------------------------------------------------------- repair

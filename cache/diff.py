@@ -12,7 +12,8 @@ from cache.store import View, open_view, path_of, view_names
 
 
 def diff(ours: Path, theirs: Path) -> dict[str, Any]:
-    """Rows of the two indexes, and for each view the key part by part and the rows.
+    """Rows of the two indexes, pictures whose persons have other labels, and for each view the key
+    part by part and the rows.
 
     Rows are matched by id. Where the keys agree, the values of the rows that both have are
     compared: `equal`, `differ`, and the `largest` absolute difference.
@@ -28,6 +29,7 @@ def diff(ours: Path, theirs: Path) -> dict[str, Any]:
             },
             "persons": _counts(a.ids("persons"), b.ids("persons")),
             "pictures": _counts(a.ids("pictures"), b.ids("pictures")),
+            "relabelled": _relabelled(a, b),
         },
         "views": {name: _diff_view(_view(ours, name), _view(theirs, name), a, b) for name in names},
     }
@@ -44,6 +46,20 @@ def _without(these: Sequence[str], those: Sequence[str]) -> list[str]:
 def _counts(ours: Sequence[str], theirs: Sequence[str]) -> dict[str, int]:
     a, b = set(ours), set(theirs)
     return {"ours": len(a - b), "theirs": len(b - a), "both": len(a & b)}
+
+
+def _relabelled(a: Index, b: Index) -> list[str]:
+    """Pictures of the persons that both have, with other labels."""
+    if a.labels != b.labels:
+        return []
+    rows = {identity: row for row, identity in enumerate(b.ids("persons"))}
+    paths = a.pictures["path"].to_pylist()
+    other = [
+        paths[a.picture_rows[row]]
+        for row, identity in enumerate(a.ids("persons"))
+        if identity in rows and not np.array_equal(a.targets[row], b.targets[rows[identity]])
+    ]
+    return sorted(set(other))
 
 
 def _diff_view(ours: View | None, theirs: View | None, a: Index, b: Index) -> dict[str, Any]:

@@ -52,6 +52,8 @@ def export_hdf5(
     `overwrite` is False, where the cache is damaged, or where it has no such view.
     """
     root, file = Path(root), Path(file)
+    if file.is_dir() or not file.absolute().parent.is_dir():
+        raise CacheError(f"{file} is a folder, or lies in one that is not there: name a file")
     if file.exists() and not overwrite:
         raise CacheError(f"{file} exists: name another file, or give --overwrite")
     found = verify(root, names)
@@ -144,6 +146,9 @@ def import_hdf5(
     of a newer format.
     """
     file, root = Path(file), cache.root
+    if not file.is_file():
+        what = "is a folder" if file.is_dir() else "is not there"
+        raise CacheError(f"{file} {what}: name a file that `emocache cache export` wrote")
     made = root / ".import.partial"
     with only_writer(root, "cache import"), writing_to(root):
         shutil.rmtree(made, ignore_errors=True)
@@ -151,8 +156,6 @@ def import_hdf5(
             with h5py.File(file) as source:
                 _check_format(source, file)
                 rows = _read(source, file, made, progress)
-        except FileNotFoundError:
-            raise CacheError(f"there is no file {file}") from None
         except (OSError, KeyError, ValueError, TypeError) as error:
             shutil.rmtree(made, ignore_errors=True)
             if isinstance(error, CacheError):

@@ -25,27 +25,33 @@ from cache.writer import Row, ViewWriter, sweep
 
 def take_rows(
     cache: Cache, name: str, key: str, ids: Sequence[str], rows: np.ndarray, donor: Path
-) -> int:
+) -> np.ndarray:
     """Copy rows of the view `name` from the cache `donor` into the one at `cache.root`.
 
     key: of the view as it is wanted; another key gives nothing. ids: what names each row of ours;
-    rows: those that we lack. Returns how many were copied.
+    rows: those that we lack. Returns the rows that were copied.
     Raises CacheError where the donor is no cache, or what is taken from it is damaged.
     """
+    places = offered(cache, name, key, ids, rows, donor)
+    if places:
+        _prove(donor, [name])
+        theirs = open_view(donor, name)
+        _copy(cache.root, theirs, ids, places, cache.shard_rows, cache.compression)
+    return np.array(sorted(places), int)
+
+
+def offered(
+    cache: Cache, name: str, key: str, ids: Sequence[str], rows: np.ndarray, donor: Path
+) -> dict[int, int]:
+    """Rows of ours that the cache `donor` has -> its rows; see `take_rows`. Copies nothing."""
     if not folder_of(donor).exists():
         raise CacheError(f"cache.take_from names {donor}, which holds no cache")
     if Path(donor).resolve() == cache.root.resolve():
         raise CacheError(f"cache.take_from names {donor}, which is cache.root itself")
     if not path_of(donor, name).exists():
-        return 0
+        return {}
     theirs = open_view(donor, name)
-    if theirs.key != key:
-        return 0
-    places = _pairs(theirs, Index.read(donor), ids, rows)
-    if places:
-        _prove(donor, [name])
-        _copy(cache.root, theirs, ids, places, cache.shard_rows, cache.compression)
-    return len(places)
+    return _pairs(theirs, Index.read(donor), ids, rows) if theirs.key == key else {}
 
 
 def _pairs(theirs: View, index: Index, ids: Sequence[str], rows: Iterable) -> dict[int, int]:
@@ -207,6 +213,11 @@ def _compare(
 
 def _union(ours: Index, theirs: Index, root: Path, other: Path) -> Index:
     """Our rows, then what only they have."""
+    if ours.dataset != theirs.dataset:
+        raise KeyMismatch(
+            f"{root} holds {ours.dataset}, {other} holds {theirs.dataset}: a cache says of all its "
+            "persons at once where they come from, so caches of other data sets stay apart"
+        )
     if ours.labels != theirs.labels or ours.definitions != theirs.definitions:
         raise KeyMismatch(
             f"{root} holds {ours.dataset} with the labels {_few(ours.labels)}, {other} "
@@ -226,7 +237,10 @@ def _union(ours: Index, theirs: Index, root: Path, other: Path) -> Index:
     persons: list[dict[str, Any]] = ours.persons.to_pylist()
     places = {place: row for row, place in enumerate(_places(persons))}
     their_persons = theirs.persons.to_pylist()
-    for person, place in zip(their_persons, _places(their_persons), strict=True):
+    their_pictures = [person["picture"] for person in their_persons]
+    for number, (person, place) in enumerate(
+        zip(their_persons, _places(their_persons), strict=True)
+    ):
         person["picture"] = moved[person["picture"]]
         row = places.get(place)
         if row is None:
@@ -234,9 +248,11 @@ def _union(ours: Index, theirs: Index, root: Path, other: Path) -> Index:
             continue
         mine = persons[row]
         if mine["labels"] != person["labels"]:
+            picture = theirs.pictures["path"][their_pictures[number]].as_py()
             raise KeyMismatch(
-                f"person {person['id'][:12]} has the labels {_named(mine, ours)} in {root} (row "
-                f"{row}) and {_named(person, theirs)} in {other}: one annotation must be right"
+                f"person {person['id'][:12]} of {picture} has the labels {_named(mine, ours)} in "
+                f"{root} (row {row}) and {_named(person, theirs)} in {other}: correct one of the "
+                "annotations and run `emocache prepare` there"
             )
         if mine["status"] != "ok" and person["status"] == "ok":
             persons[row] = person

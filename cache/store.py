@@ -238,6 +238,8 @@ class View:
             about = _metadata(self.path)["attributes"]["emocache"]
             self.count = int(_metadata(self.path / "status")["shape"][0])
             records = commit_records(self.path)
+        except PermissionError as error:
+            raise CacheError(f"{error.filename} may not be read: see its permissions") from error
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise CacheError(f"{self.path} cannot be opened ({error!r}): {MEND}") from error
         self.stored = Stored.of(about, self.path)
@@ -371,7 +373,7 @@ def manifest_of(root: Path, index_digest: str) -> dict[str, Any]:
             "trained": view.trained,
             "commits": commits.hexdigest(),
         }
-    return {"format": FORMAT, "index": index_digest, "views": views}
+    return sealed({"format": FORMAT, "index": index_digest, "views": views})
 
 
 def write_manifest(root: Path, index_digest: str) -> dict[str, Any]:
@@ -381,3 +383,14 @@ def write_manifest(root: Path, index_digest: str) -> dict[str, Any]:
     with writing_to(Path(root) / "manifest.json"):
         write_atomic(Path(root) / "manifest.json", as_json(manifest))
     return manifest
+
+
+def read_manifest(root: Path) -> dict[str, Any] | None:
+    """The manifest as it was written last; None where it is missing or damaged."""
+    try:
+        data = (Path(root) / "manifest.json").read_bytes()
+        manifest = json.loads(data)
+        whole = is_sealed(manifest) and as_json(manifest) == data
+    except (OSError, ValueError, AttributeError):
+        return None
+    return manifest if whole else None

@@ -138,7 +138,7 @@ def _missing(
     done = np.zeros(len(ids), bool)
     done[: len(stored)] = stored.done
     rows = wanted[~done[wanted]]
-    reasons = [f"{len(rows)} new rows"] if len(rows) else []
+    reasons = [f"{len(rows)} rows are not there yet"] if len(rows) else []
     if retry:
         codes = [STATUS[word] for word in FAILED]
         failed = wanted[wanted < len(stored)]

@@ -7,13 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from cache.errors import DataError
 from cache.index import Index
 from cache.keys import key_of
 from cache.lock import only_writer
 from cache.settings import Cache
 from cache.share import take_rows
-from cache.store import ViewSpec, write_manifest
+from cache.store import ViewSpec, read_manifest, write_manifest
 from cache.writer import Row, ViewWriter, sweep
 from extract.meter import Meter
 from extract.plan import Plan, Task, make_plan
@@ -81,6 +83,8 @@ def extract(
             return make_plan(cache.root, index, views, networks, cache.shard_rows, only, retry)
 
         plan = planned()
+        if read_manifest(cache.root) is None:  # from now on a missing one is damage
+            write_manifest(cache.root, index.digest())
         outcome = Outcome(reasons=dict(plan.reasons))
         outcome.taken = _take_over(cache, index, views, networks, plan)
         if outcome.taken:
@@ -211,13 +215,31 @@ def _take_over(
     plan: Plan,
 ) -> dict[str, int]:
     """Copy what other caches have of the planned rows; gives how many rows of each view."""
-    taken: Counter[str] = Counter()
-    for donor in cache.take_from:
-        for name, rows in plan.rows.items():
-            if len(rows):
-                key, ids = key_of(views[name].parts(networks)), index.ids(views[name].rows)
-                taken[name] += take_rows(cache, name, key, ids, rows, donor)
-    return {name: count for name, count in taken.items() if count}
+    return {
+        name: len(rows)
+        for name, rows in from_others(take_rows, cache, index, views, networks, plan).items()
+    }
+
+
+def from_others(
+    find: Callable[..., Iterable[int]],
+    cache: Cache,
+    index: Index,
+    views: Mapping[str, View],
+    networks: Networks,
+    plan: Plan,
+) -> dict[str, np.ndarray]:
+    """The planned rows, by view, that caches of `cache.take_from` have: the first one that has a
+    row gives it. find: `cache.share.take_rows`, or `offered` to look only."""
+    found: dict[str, np.ndarray] = {}
+    for name, rows in plan.rows.items():
+        key, ids = key_of(views[name].parts(networks)), index.ids(views[name].rows)
+        left = rows
+        for donor in cache.take_from if len(rows) else ():
+            left = np.setdiff1d(left, list(find(cache, name, key, ids, left, donor)))
+        if len(left) < len(rows):
+            found[name] = np.setdiff1d(rows, left)
+    return found
 
 
 def refuse_early(data: Data, plan: Plan, views: Mapping[str, View], networks: Networks) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cache.index import Index
+from cache.index import Index, damage_of, folder_of
 from cache.keys import flatten
 from cache.store import FAILED, WORDS, View, open_view, view_names
 from pipelines.settings import Settings
@@ -20,6 +20,10 @@ def contents(settings: Settings) -> dict[str, Any]:
     """Each view: rows by status, why rows failed, key and its settings, size, weights; and the
     index beside them."""
     root = settings.cache.root
+    if not folder_of(root).exists() and view_names(root):  # as after `dvc pull` of one view
+        found = {"root": str(root), "dataset": "no index here", "note": damage_of(root)}
+        views = {name: _about(open_view(root, name)) for name in view_names(root)}
+        return {**found, "persons": {}, "pictures": 0, "views": views, "quarantined": []}
     index = Index.read(root)
     status, counts = np.unique(index.person_status, return_counts=True)
     return {
@@ -105,7 +109,13 @@ def repair(
 def diff(ours: Path, theirs: Path) -> dict[str, Any]:
     from cache.diff import diff as compare
 
-    return compare(ours, theirs)
+    found = compare(ours, theirs)
+    sides = [*(found["index"][t] for t in ("persons", "pictures")), found["index"]["labels"]]
+    sides += [view["rows"] for view in found["views"].values()]
+    differs = bool(found["index"]["relabelled"]) or any(s["ours"] or s["theirs"] for s in sides)
+    for view in found["views"].values():
+        differs |= view["key"] != "same" or bool(view["values"]["differ"])
+    return {**found, "differs": differs}
 
 
 def merge(settings: Settings, others: Sequence[Path], keep_ours: bool) -> dict[str, Any]:

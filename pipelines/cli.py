@@ -223,11 +223,13 @@ def extract(
 def _show_extract(result: dict[str, Any]) -> None:
     table = Table("view", "rows written", "why")
     for name, rows in result["rows"].items():
-        table.add_row(name, counts(rows), escape(result["why"][name]))
+        taken = result["taken"].get(name)
+        table.add_row(
+            name,
+            counts({**rows, **({"taken from cache.take_from": taken} if taken else {})}),
+            escape(result["why"][name]),
+        )
     out.print(table)
-    if result["taken"]:
-        taken = ", ".join(f"{name} {rows}" for name, rows in result["taken"].items())
-        out.print(f"rows taken from other caches (cache.take_from): {taken}")
     untrained(result["untrained"])
     speed = result["speed"]
     if speed["rows"]:

@@ -77,20 +77,27 @@ def cache_verify(
 def _show_findings(found: dict[str, Any]) -> None:
     _show_damages(found["damages"])
     for name, rows in found["rows"].items():
+        bad = {row for one in found["damages"] if one["view"] == name for row in one["rows"]}
         missing = found["absent"].get(name)
         out.print(
             f"{name}: {rows} rows"
-            + (f", {missing} more to extract (`emocache extract`)" if missing else "")
+            + (f", {len(bad)} to repair" if bad else "")
+            + (f", {missing} more to extract (`emocache extract`)" if missing and not bad else "")
         )
+    for note in found["notes"]:
+        out.print(f"[yellow]{escape(note)}[/]")
     if found["whole"]:
-        out.print(f"whole: {found['bytes'] / 1e6:.1f} MB of features are as they were committed")
+        what = "what is here is whole" if found["notes"] else "whole"
+        out.print(f"{what}: {found['bytes'] / 1e6:.1f} MB of features are as they were committed")
     elif found["writer"]:
         out.print(
             f"[yellow]being written by {escape(found['writer'])}[/]: what that has under way looks "
             "like damage. Verify again when it has ended"
         )
     else:
-        out.print("[bold red]damaged[/]: `emocache cache repair` makes these rows again")
+        rows = any(one["rows"] for one in found["damages"])
+        makes = "makes these rows again" if rows else "mends it; no row is lost"
+        out.print(f"[bold red]damaged[/]: `emocache cache repair` {makes}")
 
 
 def _show_damages(damages: list[dict[str, Any]]) -> None:
@@ -140,15 +147,18 @@ def _show_repaired(done: dict[str, Any]) -> None:
 
 @app.command("diff")
 def cache_diff(
-    first: Annotated[Path, typer.Argument(metavar="[OURS] THEIRS", help="Folders of two caches.")],
-    second: Annotated[Path | None, typer.Argument(hidden=True)] = None,
+    first: Annotated[Path, typer.Argument(metavar="FOLDER", help="A cache.")],
+    second: Annotated[
+        Path | None, typer.Argument(metavar="[OTHER]", help="The other one; else cache.root.")
+    ] = None,
     set_: Set = [],
     file: Params = PARAMS,
     as_json: Json = False,
 ) -> None:
     """Why two caches differ: rows, the key of each view part by part, values.
 
-    With one folder, it is held against cache.root.
+    The first folder is ours, the second theirs; one folder alone is theirs, against cache.root.
+    Ends with 0 whether they differ or not: `--json` says so under `differs`.
 
     Example: emocache cache diff ../elsewhere/features
     """
@@ -164,10 +174,13 @@ def _show_diff(found: dict[str, Any]) -> None:
             out.print(f"labels only in {side}: {', '.join(index['labels'][side])}")
     for table in ("persons", "pictures"):
         out.print(f"{table}: {_sides(index[table])}")
+    if index["relabelled"]:
+        some = ", ".join(index["relabelled"][:SHOWN])
+        out.print(f"other labels in {len(index['relabelled'])} pictures: {escape(some)}")
     for name, view in found["views"].items():
         out.print(f"[bold]{name}[/]: rows {_sides(view['rows'])}")
         if isinstance(view["key"], list):
-            out.print(f"    {len(view['key'])} parts of the key differ (ours -> theirs):")
+            out.print(f"    the key differs in {len(view['key'])} (ours -> theirs):")
             for part in view["key"]:
                 out.print(f"    {escape(part)}")
         elif view["key"] != "same":
@@ -182,6 +195,8 @@ def _show_diff(found: dict[str, Any]) -> None:
                     else ""
                 )
             )
+    if not found["differs"]:
+        out.print("the caches are equal")
 
 
 def _sides(number: dict[str, int]) -> str:
@@ -192,7 +207,7 @@ def _sides(number: dict[str, int]) -> str:
 def cache_merge(
     other: Annotated[list[Path], typer.Argument(metavar="OTHER...", help="Folders of caches.")],
     keep_ours: Annotated[
-        bool, typer.Option("--keep-ours", help="Where both have a row, keep ours unseen.")
+        bool, typer.Option("--keep-ours", help="Where the same row has other values, keep ours.")
     ] = False,
     set_: Set = [],
     file: Params = PARAMS,
@@ -212,7 +227,8 @@ def _show_merged(found: dict[str, Any]) -> None:
         )
         for name, rows in done["taken"].items():
             both, differ = done["both"].get(name, 0), done["differ"].get(name, 0)
-            kept = f", {both} were there" + (f" ({differ} with other values)" if differ else "")
+            apart = f" ({differ} differ within rounding, or by --keep-ours: ours stay)"
+            kept = f", {both} were there" + (apart if differ else "")
             out.print(f"    {name}: {rows} rows taken{kept if both else ''}")
 
 

@@ -123,6 +123,8 @@ def _sentence(error: Mapping[str, Any]) -> str:
         return f"{path}: unknown setting{f'; did you mean {hint}?' if hint else ''}"
     if error["type"] == "model_type":
         return f"{path}: is a section, and needs its settings below it (got {given!r})"
+    if error["type"] in ("tuple_type", "list_type"):
+        return f"{path}: should be a list, as [a, b] (got {given!r})"
     if error["type"] == "path_type":
         return f"{path}: should be a path (got {given!r})"
     said = error["msg"].removeprefix("Value error, ").replace("Input should", "should")

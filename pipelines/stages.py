@@ -4,7 +4,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cache.errors import DataError, EmocacheError
+import numpy as np
+
+from cache.errors import DataError, EmocacheError, SettingsError
 from cache.index import Index
 from cache.store import FAILED
 from pipelines.settings import Settings
@@ -18,14 +20,21 @@ RESULTS = Path("results")
 
 
 def device_of(settings: Settings) -> str:
-    """The device that `auto` stands for here: a GPU where torch sees one, else the CPU."""
-    if settings.device != "auto":
-        return settings.device
+    """The device that `auto` stands for here: a GPU where torch sees one, else the CPU.
+
+    Raises SettingsError for a device that is not here.
+    """
+    if settings.device == "cpu":
+        return "cpu"
     import torch
 
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if settings.device == "auto":
+        return next((kind for kind, found in here.items() if found), "cpu")
+    kind, _, number = settings.device.partition(":")
+    if not here[kind] or (number and int(number) >= torch.cuda.device_count()):
+        raise SettingsError(f"device {settings.device} is not here: set device to auto or cpu")
+    return settings.device
 
 
 def prepare(settings: Settings) -> dict[str, Any]:
@@ -73,13 +82,26 @@ def plan(settings: Settings, probe: bool = True) -> dict[str, Any]:
     """What `extract` would do: rows and reason for each view; with `probe`, how long it takes and
     how big it gets, from a few pictures computed now; and, in words, what would stop it. Writes
     nothing."""
+    from cache.share import offered
     from extract.estimate import estimate
     from extract.plan import make_plan
+    from extract.run import from_others
 
     networks = networks_of(settings)
     index = index_of(settings)
     views = views_of(settings, index)
     found = make_plan(settings.cache.root, index, views, networks, settings.cache.shard_rows)
+    taken = from_others(offered, settings.cache, index, views, networks, found)
+    if taken:  # the rest is to be computed
+        left = {n: np.setdiff1d(rows, taken.get(n, ())) for n, rows in found.rows.items()}
+        reasons = found.reasons
+        found = make_plan(
+            settings.cache.root, index, views, networks, settings.cache.shard_rows, left
+        )
+        found.reasons = {
+            n: f"{why}; {len(taken[n])} from cache.take_from" if n in taken else why
+            for n, why in reasons.items()
+        }
     root, warnings = settings.data.root, []
     if not root.expanduser().is_dir():
         stop = "`extract` would refuse" if found.pictures else "nothing needs it now"

@@ -121,7 +121,8 @@ def test_no_room_is_said_before_anything_is_written(place, tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda file: None, "there is no file"),
+        (lambda file: None, "is not there"),
+        (lambda file: file.mkdir(), "is a folder"),
         (lambda file: file.write_bytes(b"text"), "damaged, or no HDF5 file"),
         (lambda file: h5py.File(file, "w").close(), "not written by `emocache cache export`"),
     ],

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -192,3 +193,25 @@ def test_a_donor_that_is_none_or_damaged_is_refused(clone, tmp_path):
     shard.write_bytes(data)
     with pytest.raises(CacheError, match=r"one.*damaged.*cache verify --set cache\.root="):
         clone("b", slice(24), take_from=[one.cache.root])
+
+
+def test_caches_of_other_data_sets_stay_apart(source, tmp_path):
+    folder, people = source
+    one, two = (Clone(tmp_path / name, people, folder) for name in ("one", "two"))
+    replace(Index.read(two.cache.root), dataset="another", note="true labels").write(two.cache.root)
+    before = files(one.cache.root)
+    with pytest.raises(KeyMismatch, match=r"holds made, .* holds another.*stay apart"):
+        merge(one.cache, two.cache.root)
+    assert files(one.cache.root) == before
+
+
+def test_a_row_that_two_caches_offer_is_taken_once(source, tmp_path):
+    folder, people = source
+    donors = []
+    for name in ("one", "two"):
+        donors.append(Clone(tmp_path / name, people, folder))
+        donors[-1].extract()
+    roots = tuple(donor.cache.root for donor in donors)
+    hers = Clone(tmp_path / "hers", people, folder, take_from=roots)
+    assert hers.extract() == {}
+    assert hers.outcome.taken == {"colour": 24, "area": 24, "whole": 16, "labels": 2}

@@ -162,7 +162,10 @@ def test_only_appended_persons_are_computed(filled):
     plan = filled.plan(index_of(filled.root, people))
     new = each(PERSONS, [6, 7, 8]) | each(PICTURES, [6, 7])
     assert filled.rows(plan) == new
-    assert plan.reasons["body"] == "3 new rows" and plan.reasons["labels"] == "up to date"
+    assert (
+        plan.reasons["body"] == "3 rows are not there yet"
+        and plan.reasons["labels"] == "up to date"
+    )
     assert [task.picture for task in plan.tasks] == [6, 7]
 
 

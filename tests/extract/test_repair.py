@@ -98,13 +98,47 @@ def test_one_flipped_bit_computes_its_rows_again_and_nothing_else(whole):
     assert whole.changed() == []
 
 
-def test_what_is_missing_anyway_is_left_to_extract(whole):
+def test_a_shard_that_is_gone_with_its_record_is_missed_and_made_again(whole):
+    """The manifest counts more rows than there are."""
     for file in ("commits/000001.json", "features/c/1/0", "status/c/1"):
         (whole.root / "area.zarr" / file).unlink()
-    (whole.root / "colour.zarr/status/c/0").unlink()
+    (damage,) = verify(whole.root).damages
+    assert damage.file == "area.zarr/commits/000001.json"
+    assert "7 rows that were committed are gone" in damage.what
+    assert damage.rows == tuple(range(8, 15))
     done = whole.repair()
-    assert done.rows == {"colour": 8}
-    assert verify(whole.root).absent == {"area": 7, "colour": 0, "labels": 0, "whole": 0}
+    assert done.rows == {"area": 7} and done.left == [] and whole.changed() == []
+
+
+def test_a_view_that_is_not_here_is_no_damage_and_left_to_extract(whole):
+    shutil.rmtree(whole.root / "area.zarr")
+    found = verify(whole.root)
+    assert found.whole and "area is not here (15 rows)" in found.notes[0]
+    (whole.root / "colour.zarr/status/c/0").unlink()
+    assert whole.repair().rows == {"colour": 8}
+    extract(whole.data, whole.cache, whole.settings, made_views(), Networks(config.Weights()))
+    assert whole.changed() == []
+
+
+def test_a_view_alone_without_index_and_manifest_can_be_verified(whole):
+    for path in whole.root.iterdir():
+        if path.name != "colour.zarr" and path.is_dir():
+            shutil.rmtree(path)
+    (whole.root / "manifest.json").unlink()
+    found = verify(whole.root)
+    assert found.whole and found.rows == {"colour": 15} and "dvc pull prepare" in found.notes[0]
+    flipped = whole.root / "colour.zarr/features/c/1/0"
+    flipped.write_bytes(flipped.read_bytes()[:-1] + b"x")
+    assert not verify(whole.root).whole
+
+
+def test_a_stop_is_no_damage(whole):
+    manifest = (whole.root / "manifest.json").read_bytes()
+    shutil.rmtree(whole.root / "area.zarr")
+    extract(whole.data, whole.cache, whole.settings, made_views(area=2), Networks(config.Weights()))
+    (whole.root / "manifest.json").write_bytes(manifest)  # as if killed before the last step
+    found = verify(whole.root)
+    assert found.whole and "older than the views" in found.notes[0]
 
 
 def test_other_settings_are_refused_before_anything_is_lost(whole):

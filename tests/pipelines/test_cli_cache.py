@@ -94,5 +94,5 @@ def test_extract_takes_rows_from_another_cache(project):
     (project / "features").rename(project / "theirs")
     run(project, "prepare")
     done = run(project, "extract", "--set", "cache.take_from=[theirs]")
-    assert done.code == 0 and "rows taken from other caches" in words(done)
+    assert done.code == 0 and "taken from cache.take_from" in words(done)
     assert "no network was loaded" in done.out

@@ -120,7 +120,7 @@ def test_a_key_that_is_no_text_is_refused(tmp_path):
         ("cache.dtype=float8", ["cache.dtype: should be 'float16' or 'float32' (got 'float8')"]),
         ("evaluate.split=tset", ["evaluate.split: should be 'train', 'val' or 'test'"]),
         ("weights.source=[stor]", ["weights.source.0: should be 'folder', 'store'", "'stor'"]),
-        ("train.hugme.hidden=5", ["train.hugme.hidden: should be a valid list (got 5)"]),
+        ("train.hugme.hidden=5", ["train.hugme.hidden: should be a list, as [a, b] (got 5)"]),
         ("train.hugme.hidden=[512]", ["train.hugme.hidden: ", "at least 2", "(got [512])"]),
         ("train.hugme.without=[dept]", ["train.hugme.without.0: should be 'objects'", "'dept'"]),
         ("train.standardise=perhaps", ["train.standardise: should be a valid boolean"]),
@@ -232,3 +232,12 @@ def test_a_set_whose_value_is_no_yaml_is_refused(given):
 
 def test_a_set_below_a_value_is_refused():
     assert "lr is a value, not a section" in refused_set("train.lr.x=1")
+
+
+def test_a_home_is_expanded_and_an_address_refused(tmp_path):
+    settings = load(DEMO, ["cache.root=~/features"])
+    assert settings.cache.root == Path.home() / "features"
+    with pytest.raises(SettingsError, match=r"cache\.root: is an address.*dvc push"):
+        load(DEMO, ["cache.root=s3://bucket/features"])
+    with pytest.raises(SettingsError, match=r"cache\.take_from: should be a list"):
+        load(DEMO, ["cache.take_from=/team/features"])

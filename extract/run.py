@@ -149,8 +149,11 @@ def compute(
     root = data.root.expanduser()
     with ThreadPoolExecutor(settings.readers) as pool:
         networks.map = pool.map
-        for block in ready(tasks, root, settings, views, networks.meter):
-            yield _of_block(block, views, networks)
+        try:
+            for block in ready(tasks, root, settings, views, networks.meter):
+                yield _of_block(block, views, networks)
+        finally:
+            networks.map = map
 
 
 def labels(rows: Sequence[int], views: Mapping[str, View], networks: Networks) -> Computed:

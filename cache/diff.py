@@ -49,17 +49,21 @@ def _counts(ours: Sequence[str], theirs: Sequence[str]) -> dict[str, int]:
 
 
 def _relabelled(a: Index, b: Index) -> list[str]:
-    """Pictures of the persons that both have, with other labels."""
+    """Pictures of the persons that both have in the same split, with other labels."""
     if a.labels != b.labels:
         return []
-    rows = {identity: row for row, identity in enumerate(b.ids("persons"))}
+    ours, theirs = ({_who(index, row): row for row in index.wanted("persons")} for index in (a, b))
     paths = a.pictures["path"].to_pylist()
     other = [
-        paths[a.picture_rows[row]]
-        for row, identity in enumerate(a.ids("persons"))
-        if identity in rows and not np.array_equal(a.targets[row], b.targets[rows[identity]])
+        paths[a.picture_rows[ours[who]]]
+        for who in ours.keys() & theirs.keys()
+        if not np.array_equal(a.targets[ours[who]], b.targets[theirs[who]])
     ]
     return sorted(set(other))
+
+
+def _who(index: Index, row: int) -> tuple[str, str]:
+    return index.persons["id"][int(row)].as_py(), str(index.splits[row])
 
 
 def _diff_view(ours: View | None, theirs: View | None, a: Index, b: Index) -> dict[str, Any]:

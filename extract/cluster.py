@@ -7,6 +7,7 @@ Pictures must be found under `data.root` on every machine.
 """
 
 import contextlib
+import logging
 import os
 import threading
 from collections import Counter
@@ -39,6 +40,8 @@ from extract.views import Networks, View
 NAME = "emocache"
 AHEAD = 2  # tasks in flight for each worker: one that runs, one that waits
 DEATHS = 3  # of workers over one task, until the task is given up
+
+Shard = tuple[Sequence[Task], Sequence[int]]  # its tasks; and the label rows, which are a shard too
 
 
 class Extractor(WorkerPlugin):
@@ -115,35 +118,57 @@ def compute_elsewhere(
         client.register_plugin(Extractor(data, alone, views, bare, threads), name=NAME)
         networks.meter.processes = workers
 
-        shards: list[tuple[list[Task], list[int]]] = [(tasks, []) for tasks in plan.shards]
+        shards: list[Shard] = [(tasks, []) for tasks in plan.shards]
         if plan.labels:
             shards.insert(0, ([], plan.labels))
-        left = iter(shards)
-
-        def submit(count: int) -> list[Any]:
-            return [client.submit(run_shard, *shard, pure=False) for shard in islice(left, count)]
-
-        running = as_completed(submit(AHEAD * workers))
+        suspects: list[Shard] = []
+        for shard, done in _run_all(client, shards, AHEAD * workers):
+            if isinstance(done, KilledWorker):
+                suspects.append(shard)
+            else:
+                yield done
+        # Who waited at a worker that died is blamed as well: each is tried once more, alone.
         lost: list[str] = []
-        for future in running:
-            try:
-                yield future.result()
-                future.release()
-                running.update(submit(1))
-            except KilledWorker as error:
-                lost.append(str(error))
-                running.update(submit(1))
-            except (FutureCancelledError, CommClosedError) as error:
-                raise ClusterError(
-                    "the Dask scheduler is lost: what is committed stays, run the command again "
-                    f"to go on ({error})"
-                ) from error
+        for _, done in _run_all(client, suspects, 1):
+            if isinstance(done, KilledWorker):
+                lost.append(str(done))
+            else:
+                yield done
         if lost:
             raise ClusterError(
                 f"{len(lost)} shards killed {DEATHS} workers each, and are left out; everything "
                 f"else is extracted. Too little memory? Set extract.block, extract.batch or "
                 f"extract.workers lower. ({lost[0]})"
             )
+
+
+def _run_all(
+    client: Client, shards: Sequence[Shard], at_once: int
+) -> Iterator[tuple[Shard, Computed | KilledWorker]]:
+    """Each shard with what came of it, as they are ready."""
+    left = iter(shards)
+    of: dict[Any, Shard] = {}
+
+    def submit(count: int) -> list[Any]:
+        futures = {client.submit(run_shard, *one, pure=False): one for one in islice(left, count)}
+        of.update(futures)
+        return list(futures)
+
+    running = as_completed(submit(at_once))
+    for future in running:
+        shard = of.pop(future)
+        try:
+            done = future.result()
+        except KilledWorker as error:
+            done = error
+        except (FutureCancelledError, CommClosedError) as error:
+            raise ClusterError(
+                "the Dask scheduler is lost: what is committed stays, run the command again to go "
+                f"on ({error})"
+            ) from error
+        yield shard, done
+        future.release()
+        running.update(submit(1))
 
 
 def _nothing(weights: Any) -> None:
@@ -154,12 +179,11 @@ def _nothing(weights: Any) -> None:
 def _client(settings: Extract, networks: Networks) -> Iterator[Any]:
     """A client of the scheduler that the settings name, or of one that lives as long as this."""
     with contextlib.ExitStack() as closing:
-        quiet = {
-            "distributed.scheduler.allowed-failures": DEATHS - 1,
-            "distributed.admin.large-graph-warning-threshold": "1 GB",
-            "logging.distributed": "error",
-        }
-        closing.enter_context(dask.config.set(quiet))
+        log = logging.getLogger("distributed")
+        closing.callback(log.setLevel, log.level)
+        log.setLevel(logging.ERROR)
+        limits = {"distributed.scheduler.allowed-failures": DEATHS - 1}
+        closing.enter_context(dask.config.set(limits))
         if settings.cluster:
             try:
                 client = closing.enter_context(Client(settings.cluster, timeout="10s"))
@@ -183,10 +207,11 @@ def _local(workers: int, device: str) -> Any:
     """A scheduler and `workers` processes here; on GPUs, one GPU each in turn."""
 
     def options(number: int) -> dict[str, Any]:
-        made: dict[str, Any] = {"nthreads": 1, "memory_limit": 0}
+        environment = {"DASK_LOGGING__DISTRIBUTED": "error"}
         if gpus:
-            made["env"] = {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]}
-        return made
+            environment["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
+        alone = {"host": "127.0.0.1", "dashboard": False}  # a worker runs what it is sent
+        return {"nthreads": 1, "memory_limit": 0, "env": environment, **alone}
 
     gpus: list[str] = []
     if device == "cuda":

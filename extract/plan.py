@@ -121,7 +121,8 @@ def _missing(
     stored = open_view(root, view.name)
     parts = view.parts(networks)
     if stored.key != key_of(parts):
-        return wanted, "other key: " + in_short(stored.parts, parts)
+        gone = int(stored.done.sum())
+        return wanted, f"other key: {in_short(stored.parts, parts)}; replaces {gone} rows"
     ids = index.ids(view.rows)
     if len(stored) > len(ids):
         raise CacheError(

@@ -147,7 +147,7 @@ def plan(
     file: Params = PARAMS,
     as_json: Json = False,
 ) -> None:
-    """Say what `extract` would compute, why, how long it takes and how big it gets. Writes nothing.
+    """Say what `extract` would compute, why, how long it takes and how big it gets.
 
     Example: emocache plan --no-probe --set views.depth.network=Intel/dpt-large
     """
@@ -167,6 +167,7 @@ def _show_plan(found: dict[str, Any]) -> None:
             f"{of['files']:,} files (reckoned from {of['pictures']} pictures computed now)"
         )
         out.print(f"time goes to {_shares(of['parts'])}")
+    untrained(found["untrained"])
     for warning in found["warnings"]:
         out.print(f"[yellow]{escape(warning)}[/]")
 
@@ -207,6 +208,8 @@ def extract(
 
     Example: emocache extract --set views.objects.k=20
     """
+    if workers and cluster:
+        raise typer.BadParameter("--workers starts processes here, --cluster asks others: give one")
     given = [f"extract.workers={workers}"] if workers else []
     given += [f"extract.cluster={cluster}"] if cluster else []
     settings = params.load(file, [*set_, *given])
@@ -218,6 +221,14 @@ def extract(
     with bar("pictures", as_json) as progress:
         result = stages.extract(settings, progress, loading, retry)
     say(result, as_json, _show_extract)
+    if result["skipped"]:
+        path, reason = next(iter(result["skipped"].items()))
+        err.print(
+            f"{len(result['skipped'])} of the pictures that `prepare` saw are gone or changed (the "
+            f"first: {escape(path)}: {escape(reason)}); everything else is extracted. Check "
+            "data.root, then run `emocache prepare` and `emocache extract`"
+        )
+        raise typer.Exit(1)
 
 
 def _show_extract(result: dict[str, Any]) -> None:
@@ -238,7 +249,7 @@ def _show_extract(result: dict[str, Any]) -> None:
             f"{_duration(speed['seconds'])}: {speed['pictures_per_s']:.1f} pictures/s, "
             f"{speed['rows_per_s']:.1f} rows/s; time went to {_shares(speed['parts'])}"
         )
-    if not result["networks"]:
+    if not result["networks"] and not result["skipped"]:
         out.print("the cache is up to date; no network was loaded")
 
 

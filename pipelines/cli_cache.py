@@ -175,8 +175,9 @@ def _show_diff(found: dict[str, Any]) -> None:
     for table in ("persons", "pictures"):
         out.print(f"{table}: {_sides(index[table])}")
     if index["relabelled"]:
-        some = ", ".join(index["relabelled"][:SHOWN])
-        out.print(f"other labels in {len(index['relabelled'])} pictures: {escape(some)}")
+        some = ", ".join(index["relabelled"][:3])
+        more = ", ..." if len(index["relabelled"]) > 3 else ""
+        out.print(f"other labels in {len(index['relabelled'])} pictures: {escape(some)}{more}")
     for name, view in found["views"].items():
         out.print(f"[bold]{name}[/]: rows {_sides(view['rows'])}")
         if isinstance(view["key"], list):

@@ -121,6 +121,14 @@ def plan(settings: Settings, probe: bool = True) -> dict[str, Any]:
         },
         "pictures": found.pictures,
         "estimate": estimated,
+        "untrained": sorted(
+            {
+                network
+                for name, rows in found.rows.items()
+                for network in (views[name].network_names() if len(rows) else ())
+                if not networks.weights(network).trained
+            }
+        ),
         "warnings": warnings,
     }
 
@@ -149,13 +157,6 @@ def extract(
     outcome = run(
         settings.data, settings.cache, settings.extract, views, networks, step, retry=retry
     )
-    if outcome.skipped:
-        path, reason = next(iter(outcome.skipped.items()))
-        raise DataError(
-            f"{len(outcome.skipped)} of the pictures that `prepare` saw are gone or changed (the "
-            f"first: {path}: {reason}); everything else is extracted. Check data.root, then run "
-            "`emocache prepare` and `emocache extract`"
-        )
     return {
         "rows": {name: dict(statuses) for name, statuses in outcome.rows.items()},
         "taken": outcome.taken,
@@ -163,6 +164,7 @@ def extract(
         "networks": [networks.weights(name).words() for name in outcome.networks],
         "untrained": [n for n in outcome.networks if not networks.weights(n).trained],
         "speed": outcome.speed,
+        "skipped": outcome.skipped,
     }
 
 

@@ -203,7 +203,7 @@ def test_a_changed_view_is_made_again_and_the_others_stay(place):
     outcome = place.extract(views)
     assert sum(views["colour"].calls) == 9
     assert views["area"].calls == views["whole"].calls == views["labels"].calls == []
-    assert outcome.reasons["colour"] == "other key: version: 1 -> 2"
+    assert outcome.reasons["colour"] == "other key: version: 1 -> 2; replaces 9 rows"
     assert before == {path: path.stat().st_mtime_ns for path in files}
     assert open_view(place.cache, "colour").parts["version"] == 2
 

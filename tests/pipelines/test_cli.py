@@ -356,7 +356,8 @@ def test_each_command_answers_in_words(command, says, emocache, workplace):
 @pytest.mark.slow
 def test_the_plan_names_what_changed(emocache, workplace):
     found = answer(emocache("plan", "--json", "--set", "views.objects.k=3"))["views"]
-    assert found["objects"] == {"rows": 37, "reason": "other key: settings.k: 6 -> 3"}
+    reason = "other key: settings.k: 6 -> 3; replaces 37 rows"
+    assert found["objects"] == {"rows": 37, "reason": reason}
     assert all(view["rows"] == 0 for name, view in found.items() if name != "objects")
     assert open_view(Path("features"), "objects").parts["settings"]["k"] == 6
 

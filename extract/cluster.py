@@ -207,11 +207,11 @@ def _local(workers: int, device: str) -> Any:
     """A scheduler and `workers` processes here; on GPUs, one GPU each in turn."""
 
     def options(number: int) -> dict[str, Any]:
-        environment = {"DASK_LOGGING__DISTRIBUTED": "error"}
+        made: dict[str, Any] = {"nthreads": 1, "memory_limit": 0, "silence_logs": logging.ERROR}
+        made |= {"host": "127.0.0.1", "dashboard": False}  # a worker runs what it is sent
         if gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
-        alone = {"host": "127.0.0.1", "dashboard": False}  # a worker runs what it is sent
-        return {"nthreads": 1, "memory_limit": 0, "env": environment, **alone}
+            made["env"] = {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]}
+        return made
 
     gpus: list[str] = []
     if device == "cuda":
@@ -224,5 +224,5 @@ def _local(workers: int, device: str) -> Any:
     return SpecCluster(
         workers={number: {"cls": Nanny, "options": options(number)} for number in range(workers)},
         scheduler={"cls": Scheduler, "options": {"dashboard": False, "host": "127.0.0.1"}},
-        silence_logs="ERROR",
+        silence_logs=logging.ERROR,
     )

@@ -97,7 +97,7 @@ def verify(
     manifest = read_manifest(root)
     wrong = damage_of(root) if index is None else ""
     if wrong and not folder_of(root).exists() and not (root / "manifest.json").exists():
-        found.notes.append(f"{wrong}, or `dvc pull prepare`; rows are not held against it")
+        found.notes.append(f"{wrong}; rows are not held against it")
     elif wrong:
         found.damages.append(Damage("", "index", wrong))
     elif index is None:

@@ -1,6 +1,6 @@
 """Why two caches differ: rows by id, keys part by part, and values where the keys agree."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ def diff(ours: Path, theirs: Path) -> dict[str, Any]:
     """
     a, b = Index.read(ours), Index.read(theirs)
     names = sorted({*view_names(ours), *view_names(theirs)})
-    return {
+    found: dict[str, Any] = {
         "index": {
             "dataset": [a.dataset, b.dataset],
             "labels": {
@@ -33,6 +33,16 @@ def diff(ours: Path, theirs: Path) -> dict[str, Any]:
         },
         "views": {name: _diff_view(_view(ours, name), _view(theirs, name), a, b) for name in names},
     }
+    return {**found, "differs": _differs(found["index"], found["views"].values())}
+
+
+def _differs(index: dict[str, Any], views: Collection[dict[str, Any]]) -> bool:
+    sides = [index["persons"], index["pictures"], index["labels"], *(v["rows"] for v in views)]
+    return (
+        bool(index["relabelled"])
+        or any(side["ours"] or side["theirs"] for side in sides)
+        or any(view["key"] != "same" or view["values"]["differ"] for view in views)
+    )
 
 
 def _view(root: Path, name: str) -> View | None:

@@ -87,9 +87,8 @@ def _require_room(file: Path, root: Path, names: Sequence[str]) -> None:
     """Refuse what the disk cannot hold before HDF5 begins, which dies of a full disk."""
     need = 2 * sum(path.stat().st_size for path in folder_of(root).iterdir())
     for view in (open_view(root, name) for name in names):
-        arrays = view.spec.all_arrays.values()
-        need += len(view) * sum(array.size * np.dtype(array.dtype).itemsize for array in arrays)
-    free = shutil.disk_usage(file.parent).free if file.parent.is_dir() else need
+        need += len(view) * view.spec.row_bytes
+    free = shutil.disk_usage(file.parent).free
     if free < need:
         raise CacheError(
             f"no room for {file}: it takes {need / 1e6:.1f} MB, and {free / 1e6:.1f} MB are free "

@@ -215,7 +215,9 @@ def damage_of(root: Path) -> str:
     if not Path(root).is_dir():
         return f"there is no cache folder {root}: run `emocache prepare`, or set cache.root"
     if not folder.exists():
-        return f"no index in {folder}: run `emocache prepare`, set cache.root"
+        return (
+            f"no index in {folder}: run `emocache prepare` or `dvc pull prepare`, or set cache.root"
+        )
     try:
         about = of_sealed_text((folder / "index.json").read_bytes())
     except OSError:

@@ -72,6 +72,12 @@ class ViewSpec:
         """The arrays with `status`, which every view has."""
         return {**self.arrays, "status": STATUS_ARRAY}
 
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row in all arrays, uncompressed."""
+        arrays = self.all_arrays.values()
+        return sum(array.size * np.dtype(array.dtype).itemsize for array in arrays)
+
 
 @dataclass(frozen=True)
 class Stored:

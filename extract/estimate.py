@@ -73,8 +73,7 @@ def estimate(
 
 def _size(spec: ViewSpec, rows: np.ndarray, cache: Cache) -> tuple[int, int]:
     """Bytes of these rows, and how many shards and records are written for them."""
-    arrays = spec.all_arrays.values()
-    each = sum(array.size * np.dtype(array.dtype).itemsize for array in arrays)
+    arrays = len(spec.all_arrays)
     shards = len(np.unique(rows // cache.shard_rows))
-    new = 0 if path_of(cache.root, spec.name).exists() else len(arrays) + 3  # Zarr's, and view.json
-    return each * len(rows), shards * (len(arrays) + 1) + new
+    new = 0 if path_of(cache.root, spec.name).exists() else arrays + 3  # Zarr's, and view.json
+    return spec.row_bytes * len(rows), shards * (arrays + 1) + new

@@ -235,10 +235,12 @@ def from_others(
     """The planned rows, by view, that caches of `cache.take_from` have: the first one that has a
     row gives it. find: `cache.share.take_rows`, or `offered` to look only."""
     found: dict[str, np.ndarray] = {}
-    for name, rows in plan.rows.items():
+    for name, rows in plan.rows.items() if cache.take_from else ():
+        if not len(rows):
+            continue
         key, ids = key_of(views[name].parts(networks)), index.ids(views[name].rows)
         left = rows
-        for donor in cache.take_from if len(rows) else ():
+        for donor in cache.take_from:
             left = np.setdiff1d(left, list(find(cache, name, key, ids, left, donor)))
         if len(left) < len(rows):
             found[name] = np.setdiff1d(rows, left)
@@ -249,16 +251,21 @@ def refuse_early(data: Data, plan: Plan, views: Mapping[str, View], networks: Ne
     """What would stop the run halfway stops it here: no pictures, or a network without weights."""
     if plan.tasks and not data.root.expanduser().is_dir():
         raise DataError(f"there is no folder {data.root}: set data.root to where the pictures are")
-    for name, rows in plan.rows.items():
-        for network in views[name].network_names() if len(rows) else ():
-            networks.weights(network)
+    for network in networks_needed(plan, views):
+        networks.weights(network)
+
+
+def networks_needed(plan: Plan, views: Mapping[str, View]) -> list[str]:
+    """The networks, each once, of the views that have rows to compute."""
+    stale = [views[name] for name, rows in plan.rows.items() if len(rows)]
+    return list(dict.fromkeys(network for view in stale for network in view.network_names()))
 
 
 class _Writers:
     """A writer for each view, opened with its first row: only then is its width known."""
 
     def __init__(self, cache: Cache, index: Index, views: Mapping[str, View], plan: Plan):
-        self.cache, self.index, self.views = cache, index, views
+        self.cache, self.index = cache, index
         self.expected = {name: set(rows.tolist()) for name, rows in plan.rows.items()}
         self.statuses: dict[str, Counter[str]] = {name: Counter() for name in views}
         self.open: dict[str, ViewWriter] = {}

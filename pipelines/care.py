@@ -1,6 +1,6 @@
 """What the `emocache cache` commands do: settings in, plain values out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ def contents(settings: Settings) -> dict[str, Any]:
     """Each view: rows by status, why rows failed, key and its settings, size, weights; and the
     index beside them."""
     root = settings.cache.root
-    if not folder_of(root).exists() and view_names(root):  # as after `dvc pull` of one view
+    views = {name: open_view(root, name) for name in view_names(root)}
+    about = {name: _about(view) for name, view in views.items()}
+    if not folder_of(root).exists() and views:  # as after `dvc pull` of one view
         found = {"root": str(root), "dataset": "no index here", "note": damage_of(root)}
-        views = {name: _about(open_view(root, name)) for name in view_names(root)}
-        return {**found, "persons": {}, "pictures": 0, "views": views, "quarantined": []}
+        return {**found, "persons": {}, "pictures": 0, "views": about, "quarantined": []}
     index = Index.read(root)
     status, counts = np.unique(index.person_status, return_counts=True)
     return {
@@ -32,12 +33,12 @@ def contents(settings: Settings) -> dict[str, Any]:
         "note": index.note,
         "persons": {str(s): int(n) for s, n in zip(status, counts, strict=True)},
         "pictures": len(index.pictures),
-        "views": {name: _about(open_view(root, name)) for name in view_names(root)},
-        "quarantined": quarantined(root, index),
+        "views": about,
+        "quarantined": quarantined(views.values(), index),
     }
 
 
-def quarantined(root: Path, index: Index) -> list[dict[str, str]]:
+def quarantined(views: Iterable[View], index: Index) -> list[dict[str, str]]:
     """The pictures that could not be used, each once, with the first reason: `prepare` could not
     read their header, or `extract` their pixels. `extract --retry` tries them again."""
     columns = (index.pictures[name].to_pylist() for name in ("path", "status", "reason"))
@@ -47,8 +48,7 @@ def quarantined(root: Path, index: Index) -> list[dict[str, str]]:
         for row, (_, status, reason) in enumerate(pictures)
         if status in FAILED
     }
-    for name in view_names(root):
-        view = open_view(root, name)
+    for view in views:
         for row, reason in view.reasons.items():
             picture = int(index.picture_rows[row]) if view.rows == "persons" else row
             if pictures[picture][1] == "removed":
@@ -109,13 +109,7 @@ def repair(
 def diff(ours: Path, theirs: Path) -> dict[str, Any]:
     from cache.diff import diff as compare
 
-    found = compare(ours, theirs)
-    sides = [*(found["index"][t] for t in ("persons", "pictures")), found["index"]["labels"]]
-    sides += [view["rows"] for view in found["views"].values()]
-    differs = bool(found["index"]["relabelled"]) or any(s["ours"] or s["theirs"] for s in sides)
-    for view in found["views"].values():
-        differs |= view["key"] != "same" or bool(view["values"]["differ"])
-    return {**found, "differs": differs}
+    return compare(ours, theirs)
 
 
 def merge(settings: Settings, others: Sequence[Path], keep_ours: bool) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def plan(settings: Settings, probe: bool = True) -> dict[str, Any]:
     from cache.share import offered
     from extract.estimate import estimate
     from extract.plan import make_plan
-    from extract.run import from_others
+    from extract.run import from_others, networks_needed
 
     networks = networks_of(settings)
     index = index_of(settings)
@@ -122,12 +122,7 @@ def plan(settings: Settings, probe: bool = True) -> dict[str, Any]:
         "pictures": found.pictures,
         "estimate": estimated,
         "untrained": sorted(
-            {
-                network
-                for name, rows in found.rows.items()
-                for network in (views[name].network_names() if len(rows) else ())
-                if not networks.weights(network).trained
-            }
+            name for name in networks_needed(found, views) if not networks.weights(name).trained
         ),
         "warnings": warnings,
     }

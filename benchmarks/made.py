@@ -18,10 +18,10 @@ from cache.index import PERSONS, PICTURES, Index
 from cache.shards import ArraySpec, Compression
 from cache.store import ViewSpec, write_manifest
 from cache.writer import Row, ViewWriter
+from pipelines.process import settle
 
 ROOT = Path(__file__).resolve().parents[1]
-# As the command does, before torch is imported: waiting threads leave the cores to others.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+settle()  # as the command does, before torch is imported
 # Python looks for modules in this folder first: extract.py would stand before the package.
 sys.path[:] = [path for path in sys.path if Path(path).resolve() != ROOT / "benchmarks"]
 EMOTIC = {"persons": 34_320, "pictures": 23_450, "labels": 26}

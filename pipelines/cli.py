@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from cache.errors import EmocacheError, SettingsError
-from pipelines import cli_cache, stages
+from pipelines import cli_cache, process, stages
 from pipelines import settings as params
 from pipelines.console import (
     PARAMS,
@@ -70,9 +70,7 @@ def common(
 
 def main() -> None:
     """Run a command: exit 0 done, 1 refused with a reason, 2 wrong usage."""
-    # Threads that spin while they wait make a shared machine several times slower (measured in
-    # docs/benchmarks.md); torch reads this when it is first loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    process.settle()
     # What takes a while is said while it goes on: weights that are being fetched.
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("extract").setLevel(logging.INFO)

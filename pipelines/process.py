@@ -1,0 +1,29 @@
+"""How a process that runs networks on a CPU waits and keeps memory; measured in docs/benchmarks.md."""
+
+import contextlib
+import ctypes
+import os
+import sys
+
+# glibc's numbers of what `mallopt` sets, and the variables that say the same to a new process.
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+KEEP = {M_MMAP_MAX: ("MALLOC_MMAP_MAX_", 0), M_TRIM_THRESHOLD: ("MALLOC_TRIM_THRESHOLD_", -1)}
+
+
+def settle() -> None:
+    """Call it before torch is loaded; processes that are started later do the same. What the
+    environment says already stands.
+
+    Threads that have nothing to do leave the cores to others. Memory that was freed is kept for
+    the next layer: to give it back to the system and take it again, page by page, costs a third of
+    a network's time.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if not sys.platform.startswith("linux") or "GLIBC_TUNABLES" in os.environ:
+        return
+    with contextlib.suppress(OSError, AttributeError):  # another C library has no such thing
+        mallopt = ctypes.CDLL(None).mallopt
+        for number, (variable, value) in KEEP.items():
+            if variable not in os.environ:
+                os.environ[variable] = str(value % 2**63)
+                mallopt(number, value)

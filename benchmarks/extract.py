@@ -1,7 +1,7 @@
 """What stage 1 costs beside its networks: COCO pictures with all their persons, side by side in one
 run.
 
-    python benchmarks/extract.py [--pictures 24] [--rounds 3] [--scale 1,2,4] [--json]
+    python benchmarks/extract.py [--pictures 40] [--rounds 4] [--scale 1,2,4] [--json]
 
 ours        `extract` into an empty cache, networks loaded before
 networks    the same calls of the same networks, on the tensors that ours gave them, and no more
@@ -11,7 +11,8 @@ peer        Hugging Face `datasets.map` for the one view that it can share, the 
             through ResNet-50, against ours with that view alone
 
 `of_networks_alone` is networks / ours, `times_per_person_way` is per person / ours, both medians
-over the rounds; `per_person_bound` is how many times as many multiply-adds the per-person way has.
+over the rounds (two of them for the per-person way); `per_person_bound` is how many times as many
+multiply-adds the per-person way has.
 `objects.mask: drop` runs as well: what it saves, and how far its objects are the paper's.
 Networks and sizes are those of params.yaml; without --scale, persons are not multiplied.
 """
@@ -23,6 +24,7 @@ import resource
 import shutil
 import statistics
 import tempfile
+import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -47,6 +49,7 @@ from extract.views import Networks, Timed, View, make_views
 from pipelines.settings import Settings, load
 
 COCO = ROOT.parent / "shared/data/coco/coco_mini"
+SLOW_ROUNDS = 2  # of the per-person way and of `drop`
 PICTURE_VIEWS = ("depth", "scene")
 PACKAGES = ["torch", "torchvision", "transformers", "ultralytics", "pillow", "datasets"]
 
@@ -126,12 +129,12 @@ class Record:
 
     def __init__(self, bench: Bench):
         self.calls: list[tuple[str, Any, tuple, dict]] = []
-        views, at, call = bench.views(), [""], Timed.__call__
+        views, at, call = bench.views(), threading.local(), Timed.__call__
         for name, view in views.items():
             view.compute = self._naming(name, view.compute, at)  # type: ignore[method-assign]
 
         def watched(timed: Timed, *inputs: Any, **more: Any) -> Any:
-            self.calls.append((at[0], timed.network, inputs, more))
+            self.calls.append((at.view, timed.network, inputs, more))
             return call(timed, *inputs, **more)
 
         Timed.__call__ = watched  # type: ignore[method-assign]
@@ -141,9 +144,9 @@ class Record:
             Timed.__call__ = call  # type: ignore[method-assign]
 
     @staticmethod
-    def _naming(name: str, compute: Callable[..., Any], at: list[str]) -> Callable[..., Any]:
+    def _naming(name: str, compute: Callable[..., Any], at: threading.local) -> Callable[..., Any]:
         def named(*inputs: Any) -> Any:
-            at[0] = name
+            at.view = name
             return compute(*inputs)
 
         return named
@@ -303,17 +306,26 @@ def side_by_side(bench: Bench, rounds: int) -> dict[str, Any]:
     took: dict[str, list[float]] = defaultdict(list)
     parts, by_view = [], []
     scene = bench.views(only=("scene",))
-    for _ in range(rounds):
+
+    def ours() -> None:
         started = time.perf_counter()
         parts.append(bench.ours(bench.views())["parts"])
         took["ours"].append(time.perf_counter() - started)
+
+    def alone() -> None:
         by_view.append(record.replay())
         took["networks"].append(sum(by_view[-1].values()))
-        took["per person"].append(seconds(lambda: per_person(bench)))
-        took["ours, drop"].append(seconds(lambda: bench.ours(bench.views("drop"), "drop")))
+
+    for number in range(rounds):
+        # In turns, so that a machine that slows down or quickens favours neither.
+        for job in (ours, alone) if number % 2 == 0 else (alone, ours):
+            job()
         took["ours, scene alone"].append(seconds(lambda: bench.ours(scene, "scene")))
         if peer:
             took["datasets.map, scene"].append(seconds(peer))
+        if number < SLOW_ROUNDS:
+            took["per person"].append(seconds(lambda: per_person(bench)))
+            took["ours, drop"].append(seconds(lambda: bench.ours(bench.views("drop"), "drop")))
     share = bench.persons / len(bench.people)
 
     def bound(cost: Counter) -> float:
@@ -322,7 +334,7 @@ def side_by_side(bench: Bench, rounds: int) -> dict[str, Any]:
         return round((person + share * picture) / (person + picture), 3)
 
     def times(slow: str, fast: str) -> float:
-        pairs = zip(took[slow], took[fast], strict=True)
+        pairs = zip(took[slow], took[fast], strict=False)  # as many as the slower has rounds
         return round(statistics.median(a / b for a, b in pairs), 3)
 
     by_time: Counter = Counter()
@@ -369,8 +381,8 @@ def growth(folder: Path, settings: Settings, pictures: int, scale: list[int]) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pictures", type=int, default=24)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--pictures", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--params", type=Path, default=ROOT / "params.yaml")
     parser.add_argument("--set", action="append", default=[], metavar="A.B=VALUE")
     parser.add_argument("--scale", default="", help="as 1,2,4: how cost grows, instead")

@@ -21,9 +21,9 @@ from cache.writer import Row, ViewWriter
 from pipelines.process import settle
 
 ROOT = Path(__file__).resolve().parents[1]
-settle()  # as the command does, before torch is imported
 # Python looks for modules in this folder first: extract.py would stand before the package.
 sys.path[:] = [path for path in sys.path if Path(path).resolve() != ROOT / "benchmarks"]
+settle()  # as the command does, before torch is imported
 EMOTIC = {"persons": 34_320, "pictures": 23_450, "labels": 26}
 WIDTHS = {"picture": 2048, "depth": 768, "text": 768}  # ResNet-50, DPT-Hybrid (MiDaS), BERT-base
 REGIONS, CLASSES = 1024, 91  # Faster R-CNN's region features and COCO's classes

@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from cache.errors import EmocacheError, SettingsError
-from pipelines import cli_cache, process, stages
+from pipelines import cli_cache, stages
 from pipelines import settings as params
 from pipelines.console import (
     PARAMS,
@@ -27,6 +27,7 @@ from pipelines.console import (
     say,
     untrained,
 )
+from pipelines.process import settle
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -70,7 +71,7 @@ def common(
 
 def main() -> None:
     """Run a command: exit 0 done, 1 refused with a reason, 2 wrong usage."""
-    process.settle()
+    settle()
     # What takes a while is said while it goes on: weights that are being fetched.
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("extract").setLevel(logging.INFO)

@@ -1,4 +1,4 @@
-"""How a process that runs networks on a CPU waits and keeps memory; measured in docs/benchmarks.md."""
+"""How a process that runs networks waits and keeps memory; measured in docs/benchmarks.md."""
 
 import contextlib
 import ctypes
@@ -6,8 +6,10 @@ import os
 import sys
 
 # glibc's numbers of what `mallopt` sets, and the variables that say the same to a new process.
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-KEEP = {M_MMAP_MAX: ("MALLOC_MMAP_MAX_", 0), M_TRIM_THRESHOLD: ("MALLOC_TRIM_THRESHOLD_", -1)}
+KEEP = {
+    -4: ("MALLOC_MMAP_MAX_", 0),  # M_MMAP_MAX: none that goes back by itself
+    -1: ("MALLOC_TRIM_THRESHOLD_", -1),  # M_TRIM_THRESHOLD: none from the end, either
+}
 
 
 def settle() -> None:

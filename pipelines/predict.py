@@ -45,7 +45,9 @@ class Predictor:
         networks = networks_of(settings)
         views = make_views(settings.views, settings.cache.dtype)
         # Label features are inside the head; a picture brings nothing new to them.
-        views = {name: views[name] for name in info["views"] if name != "labels"}
+        views = {
+            name: views[name] for name, view in info["views"].items() if view["rows"] != "labels"
+        }
         for name, view in views.items():
             known = info["views"][name]
             if key_of(view.parts(networks)) != known["key"]:

@@ -17,7 +17,7 @@ from train.data import Features
 from train.heads import get_head
 from train.settings import Train
 
-FORMAT = 1
+FORMAT = 2
 
 
 def save_head(
@@ -78,9 +78,10 @@ def load_head(folder: Path | str, device: torch.device | str = "cpu") -> tuple[A
         info = json.loads(about.read_text())
     except ValueError:
         raise CacheError(f"{about} is damaged: run `emocache train` again") from None
-    if info["format"] > FORMAT:
+    if info["format"] != FORMAT:
+        mend = "upgrade emocache" if info["format"] > FORMAT else "run `emocache train` again"
         raise CacheError(
-            f"{about} has format {info['format']}, this emocache reads up to {FORMAT}: upgrade it"
+            f"{about} has format {info['format']}, this emocache reads {FORMAT}: {mend}"
         )
     data = weights.read_bytes()
     if hashlib.sha256(data).hexdigest() != info["sha256"]:

@@ -8,7 +8,7 @@ picture. Nothing here opens a picture.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,11 +17,14 @@ from torch import Tensor
 
 from cache.errors import CacheError, DataError
 from cache.index import Index
-from cache.store import STATUS, WORDS, open_view
+from cache.store import STATUS, WORDS, open_view, view_names
 
 # Persons with these row statuses stay: a missing face or object is an answer, not a failure.
 USABLE = ("ok", "no_face", "no_object")
-SKIPPED = ("region",)  # the detector's own region features: large, and read by no head yet
+# Arrays that stand for each other: a head that names `objects.region`, the detector's own features
+# of the regions, gets them in place of the backbone's.
+FEATURES = ("features", "region")
+LabelKind = Literal["multi", "single", "distribution"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class Features:
 
     Rows are person rows of the index. kept: persons that count; dropped: split -> reason -> how
     many of the others (removed persons are not part of the data set and in neither).
+    label_views: view of labels -> features of each label.
     """
 
     labels: tuple[str, ...]
@@ -72,7 +76,7 @@ class Features:
     diagonal: Float[Tensor, " P"]
     picture: Int[Tensor, " P"]
     target: Float[Tensor, "P C"] | None
-    label_features: Float[Tensor, "C W"] | None
+    label_views: Mapping[str, Float[Tensor, "C W"]]
     split: np.ndarray
     kept: np.ndarray
     dropped: Mapping[str, Mapping[str, int]]
@@ -100,6 +104,16 @@ class Features:
             raise DataError("these persons have no labels: fit and score on a cache's index")
         return self.target[rows]
 
+    @property
+    def kind(self) -> LabelKind:
+        """What the labels of the train and val persons are: `single`, each has exactly one;
+        `distribution`, shares that sum to 1; else `multi`, any number of labels."""
+        target = self.truth(self.rows("train", "val"))
+        whole = bool(((target.sum(1) - 1).abs() < 1e-3).all())
+        if len(target) and whole and bool((target >= 0).all()):
+            return "single" if bool((target.amax(1) == 1).all()) else "distribution"
+        return "multi"
+
     def width(self, view: str, array: str = "features") -> int:
         """Numbers in one row of an array (of one object, for an array of objects)."""
         return self.views[view][array].shape[-1]
@@ -118,20 +132,20 @@ class Features:
         return Batch(self.box[rows], self.diagonal[rows], target, views)
 
     def moments(
-        self, rows: Int[Tensor, " N"], view: str
+        self, rows: Int[Tensor, " N"], view: str, array: str = "features"
     ) -> tuple[Float[Tensor, " D"], Float[Tensor, " D"]]:
-        """Mean and standard deviation of a view's features over the persons of `rows`.
+        """Mean and standard deviation of an array of a view over the persons of `rows`.
 
         Missing faces and padded objects are left out. A feature that never changes gets
         deviation 1, so that dividing by it is safe.
         """
-        width = self.width(view)
+        width = self.width(view, array)
         count = 0
         total = torch.zeros(width, dtype=torch.float64)
         squares = torch.zeros(width, dtype=torch.float64)
         for some in rows.split(512):
             arrays = self.batch(some).views[view]
-            values = arrays["features"]
+            values = arrays[array]
             values = values[arrays["mask"]] if "mask" in arrays else values
             values = values.reshape(-1, values.shape[-1]).cpu().double()
             count += len(values)
@@ -146,7 +160,7 @@ class Features:
 def load(
     cache_root: Path | str, views: Sequence[str], device: torch.device | str = "cpu"
 ) -> Features:
-    """Read the index and the named views of a cache.
+    """Read the index and the named views of a cache; `objects.region`: see `FEATURES`.
 
     Raises CacheError when the index or a view is absent or a counted person's row of it was never
     extracted, and DataError when features are not finite.
@@ -154,12 +168,28 @@ def load(
     root = Path(cache_root)
     index = Index.read(root)
     sizes = np.stack([index.pictures[side].to_numpy() for side in ("width", "height")], axis=1)
-    opened = {name: open_view(root, name) for name in views}
+    named = {name.partition(".")[0]: name.partition(".")[2] or "features" for name in views}
+    absent = [name for name in named if name not in view_names(root)]
+    if absent:
+        mend = " with views.words.network set" if "words" in absent else ""
+        raise CacheError(f"{root} has no view {absent[0]!r}: run `emocache extract`{mend}")
+    opened = {name: open_view(root, name) for name in named}
+    for name, view in opened.items():
+        if named[name] not in view.arrays:
+            raise CacheError(
+                f"view {name!r} has no {named[name]!r}: {view.parts['settings']['detector']} gives "
+                f"none. Set views.{name}.detector to one that does, or train.rrla.regions to "
+                "features"
+            )
     return from_arrays(
         views={
             name: ViewData(
                 rows=view.rows,
-                arrays={array: view.read(array) for array in view.arrays if array not in SKIPPED},
+                arrays={
+                    array: view.read(array)
+                    for array in view.arrays
+                    if array not in FEATURES or array == named[name]
+                },
                 status=view.status,
                 key=view.key,
                 parts=view.parts,
@@ -210,7 +240,7 @@ def from_arrays(
     kept, dropped = _sort_out(views, pictures, split, status)
     tensors: dict[str, dict[str, Tensor]] = {}
     classes: tuple[str, ...] = ()
-    label_features = None
+    label_views: dict[str, Tensor] = {}
     for name, view in views.items():
         arrays = {array: _tensor(values, device) for array, values in view.arrays.items()}
         for array, values in arrays.items():
@@ -221,10 +251,10 @@ def from_arrays(
                     f"view {name!r} has {int((view.status == STATUS['ok']).sum())} labels, the "
                     f"index has {len(labels)}: run `emocache extract`"
                 )
-            label_features = arrays["features"].float()
+            label_views[name] = arrays["features"].float()
             continue
         if "count" in arrays:
-            k = arrays["features"].shape[1]
+            k = arrays["box"].shape[1]
             arrays["mask"] = torch.arange(k, device=device) < arrays["count"][:, None]
             classes = tuple(view.facts.get("classes", ()))
             _check_classes(name, arrays, classes)
@@ -239,7 +269,7 @@ def from_arrays(
         diagonal=_tensor(np.maximum(diagonals[pictures], 1).astype(np.float32), device),
         picture=_tensor(pictures, device),
         target=None if targets is None else _tensor(np.asarray(targets, np.float32), device),
-        label_features=label_features,
+        label_views=label_views,
         split=split,
         kept=kept,
         dropped=dropped,

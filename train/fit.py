@@ -1,22 +1,30 @@
-"""Fitting one head: AdamW over batches gathered on the device, early stopping on val."""
+"""Fitting one head: batches gathered on the device, early stopping on val, resumable."""
 
+import io
+import logging
 import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 
 from cache.errors import DataError, SettingsError
+from cache.files import write_atomic
+from cache.keys import key_of
 from train.data import Features
 from train.heads import get_head
 from train.metrics import mean_average_precision
 from train.settings import Train
 
+log = logging.getLogger("train")
 AT_ONCE = 1024  # persons in one forward pass without gradient
 
 
@@ -36,68 +44,194 @@ def fit(
     features: Features,
     settings: Train,
     progress: Callable[[dict[str, int | float]], None] | None = None,
+    resume: Path | None = None,
 ) -> Fitted:
     """Fit the head `settings.head` on the train persons; keep the epoch that is best on val.
 
     Better is a higher val mAP, or at equal mAP a lower val loss; the val loss alone where no val
     person has any label. With one seed the result is the same to the last bit on CPU. `progress`
-    gets each row of the history. Raises DataError when train or val is empty, SettingsError when
-    the loss stops being finite.
+    gets each row of the history. resume: a file that holds the fit between two epochs, written
+    every `settings.save_every` seconds; a fit of the same settings and features that was killed
+    goes on from there and ends as if it had not been. Raises DataError when train or val is
+    empty, SettingsError when the loss stops being finite.
     """
     train, val = features.rows("train"), features.rows("val")
     _refuse_empty(features, settings, len(train), len(val))
-    device = features.device
     if settings.select == "last":
         selected_by = "last"
     else:
         selected_by = "val_map" if bool((features.truth(val) > 0.5).any()) else "val_loss"
-    history: list[dict[str, int | float]] = []
-    best: tuple[float, float] = (-math.inf, -math.inf)
-    best_epoch = 0
-    kept: dict[str, Tensor] = {}
-    with _seeded(settings.seed, device):
-        order = torch.Generator().manual_seed(settings.seed)
-        model = get_head(settings.head).setup(settings, features, train)
-        optimizer = torch.optim.AdamW(
-            model.parameters(),
-            lr=settings.lr,
-            weight_decay=settings.weight_decay,
-            fused=device.type in ("cpu", "cuda"),
+    say = progress or (lambda row: None)
+    with _seeded(settings.seed, features.device):
+        run = _Run(features, settings, train)
+        saved = time.monotonic()
+        if resume is not None:
+            run.load(resume)
+            for row in run.history:
+                say(row)
+        while not run.over:
+            row = run.epoch(train, val)
+            run.judge(row, selected_by)
+            say(row)
+            if resume is not None and time.monotonic() - saved >= settings.save_every:
+                run.save(resume)
+                saved = time.monotonic()
+        if resume is not None:
+            resume.unlink(missing_ok=True)
+    run.model.load_state_dict(run.kept)
+    return Fitted(run.model.eval(), run.history, run.best_epoch, selected_by)
+
+
+class _Run:
+    """A fit between two epochs: all that decides how it goes on."""
+
+    def __init__(self, features: Features, settings: Train, train: Int[Tensor, " N"]):
+        self.features, self.settings = features, settings
+        self.order = torch.Generator().manual_seed(settings.seed)
+        self.model = get_head(settings.head).setup(settings, features, train)
+        self.closed = not any(p.requires_grad for p in self.model.parameters())
+        if not self.closed:
+            self.optimizer = _optimizer(self.model, settings, features.device)
+            steps = math.ceil(len(train) / settings.batch)
+            self.schedule = LambdaLR(self.optimizer, lambda step: _pace(step, steps, settings))
+        self.history: list[dict[str, int | float]] = []
+        self.best: tuple[float, float] = (-math.inf, -math.inf)
+        self.best_epoch = 0
+        self.kept: dict[str, Tensor] = {}
+
+    @property
+    def over(self) -> bool:
+        done = len(self.history)
+        if self.closed:  # a head that is solved, not descended, is done in one
+            return done == 1
+        waited = done - self.best_epoch
+        return done >= self.settings.epochs or (
+            bool(self.kept) and waited >= self.settings.patience
         )
-        for epoch in range(1, settings.epochs + 1):
-            shuffled = train[torch.randperm(len(train), generator=order).to(device)]
-            train_loss = _epoch(model, optimizer, features, shuffled, settings.batch)
-            val_loss, val_map = _validate(model, features, val)
-            if (
-                not math.isfinite(train_loss)
-                or math.isinf(val_loss)
-                or (len(val) and math.isnan(val_loss))
-            ):
-                raise SettingsError(
-                    f"the loss is not finite in epoch {epoch} (train {train_loss}, val "
-                    f"{val_loss}): lower train.lr (now {settings.lr}), or set train.standardise"
-                )
-            row: dict[str, int | float] = {
-                "epoch": epoch,
-                "train_loss": train_loss,
-                "val_loss": val_loss,
-                "val_map": val_map,
+
+    def epoch(self, train: Int[Tensor, " N"], val: Int[Tensor, " M"]) -> dict[str, int | float]:
+        number = len(self.history) + 1
+        if self.closed:
+            train_loss, _ = _validate(self.model, self.features, train)
+        else:
+            drawn = torch.randperm(len(train), generator=self.order).to(train.device)
+            train_loss = self._descend(train[drawn])
+        val_loss, val_map = _validate(self.model, self.features, val)
+        unknown = len(val) and math.isnan(val_loss)
+        if not math.isfinite(train_loss) or math.isinf(val_loss) or unknown:
+            raise SettingsError(
+                f"the loss is not finite in epoch {number} (train {train_loss}, val {val_loss}): "
+                f"lower train.lr (now {self.settings.lr}), or set train.standardise"
+            )
+        row: dict[str, int | float] = {
+            "epoch": number,
+            "train_loss": train_loss,
+            "val_loss": val_loss,
+            "val_map": val_map,
+        }
+        self.history.append(row)
+        return row
+
+    def _descend(self, rows: Int[Tensor, " N"]) -> float:
+        """One pass over the rows; the mean loss a person, read from the device once."""
+        self.model.train()
+        total = torch.zeros((), device=rows.device)
+        for some in rows.split(self.settings.batch):
+            batch = self.features.batch(some)
+            loss = self.model.loss(self.model(batch), batch.target)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            self.schedule.step()
+            total += loss.detach() * len(some)
+        return float(total) / len(rows)
+
+    def judge(self, row: dict[str, int | float], selected_by: str) -> None:
+        """Keep this epoch where it is better than the best so far."""
+        merit = {
+            "val_map": (row["val_map"], -row["val_loss"]),
+            "val_loss": (-row["val_loss"], 0.0),
+            "last": (float(row["epoch"]), 0.0),
+        }[selected_by]
+        if merit > self.best or not self.kept:
+            self.best, self.best_epoch = merit, int(row["epoch"])
+            self.kept = {name: value.clone() for name, value in self.model.state_dict().items()}
+
+    @property
+    def key(self) -> str:
+        """Of everything that decides the numbers: another fit does not go on from this one's."""
+        return key_of(
+            {
+                "settings": self.settings.model_dump(mode="json", exclude={"save_every"}),
+                "index": self.features.index_digest,
+                "views": dict(self.features.keys),
+                "device": self.features.device.type,
+                "torch": str(torch.__version__),
             }
-            history.append(row)
-            if progress is not None:
-                progress(row)
-            merit = {
-                "val_map": (val_map, -val_loss),
-                "val_loss": (-val_loss, 0.0),
-                "last": (float(epoch), 0.0),
-            }[selected_by]
-            if merit > best or not kept:
-                best, best_epoch = merit, epoch
-                kept = {name: value.clone() for name, value in model.state_dict().items()}
-            elif epoch - best_epoch >= settings.patience:
-                break
-    model.load_state_dict(kept)
-    return Fitted(model.eval(), history, best_epoch, selected_by)
+        )
+
+    def save(self, path: Path) -> None:
+        if self.closed:
+            return
+        random = [torch.get_rng_state()]
+        if self.features.device.type == "cuda":
+            random.append(torch.cuda.get_rng_state(self.features.device))
+        sink = io.BytesIO()
+        state = {
+            "key": self.key,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.last_epoch,
+            "order": self.order.get_state(),
+            "random": random,
+            "kept": self.kept,
+            "history": self.history,
+            "best": (self.best, self.best_epoch),
+        }
+        torch.save(state, sink)
+        write_atomic(path, sink.getvalue())
+
+    def load(self, path: Path) -> None:
+        """Go on from `path`, where it is of this very fit; else begin."""
+        if self.closed or not path.exists():
+            return
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception:  # a damaged file raises anything; a fit can begin again
+            log.warning("%s is damaged: the fit begins again", path)
+            return
+        if state["key"] != self.key:
+            return
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.last_epoch = state["schedule"]
+        self.order.set_state(state["order"])
+        torch.set_rng_state(state["random"][0])
+        if self.features.device.type == "cuda":
+            torch.cuda.set_rng_state(state["random"][1], self.features.device)
+        self.kept = {name: value.to(self.features.device) for name, value in state["kept"].items()}
+        self.history = state["history"]
+        self.best, self.best_epoch = state["best"]
+
+
+def _optimizer(model: Any, settings: Train, device: torch.device) -> torch.optim.Optimizer:
+    more: dict[str, Any] = {"lr": settings.lr, "weight_decay": settings.weight_decay}
+    more["fused"] = device.type in ("cpu", "cuda")
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(model.parameters(), momentum=settings.momentum, **more)
+    return torch.optim.AdamW(model.parameters(), **more)
+
+
+def _pace(step: int, steps: int, settings: Train) -> float:
+    """What the learning rate of a step (from 0; `steps` an epoch) is multiplied with: rising over
+    the warm-up, then 1, or half a cosine down to 0 at the end of the last epoch."""
+    rising = settings.warmup * steps
+    if step < rising:
+        return (step + 1) / rising
+    if settings.schedule == "constant":
+        return 1.0
+    falling = max(settings.epochs * steps - rising, 1)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rising) / falling)))
 
 
 @torch.no_grad()
@@ -106,26 +240,6 @@ def predict(model: Any, features: Features, rows: Int[Tensor, " N"]) -> np.ndarr
     model.eval()
     scores = [model(features.batch(some)).scores for some in rows.split(AT_ONCE)]
     return torch.cat(scores).cpu().numpy() if scores else np.zeros((0, len(features.labels)))
-
-
-def _epoch(
-    model: Any,
-    optimizer: torch.optim.Optimizer,
-    features: Features,
-    rows: Int[Tensor, " N"],
-    size: int,
-) -> float:
-    """One pass over the rows; the mean loss a person, read from the device once."""
-    model.train()
-    total = torch.zeros((), device=rows.device)
-    for some in rows.split(size):
-        batch = features.batch(some)
-        loss = model.loss(model(batch), batch.target)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        total += loss.detach() * len(some)
-    return float(total) / len(rows)
 
 
 @torch.no_grad()

@@ -27,6 +27,21 @@ def classification(
     return F.mse_loss(scores, target)
 
 
+def label_weights(target: Float[Tensor, "N C"]) -> Float[Tensor, " C"]:
+    """w_j = 1 / ln(1.2 + p_j), scaled to sum 1; p_j: the share of the training persons with label
+    j (Kosti et al. 2020)."""
+    rate = (target > 0.5).float().mean(0)
+    weights = 1 / torch.log(1.2 + rate)
+    return weights / weights.sum()
+
+
+def weighted_squared(
+    scores: Float[Tensor, "B C"], target: Float[Tensor, "B C"], weights: Float[Tensor, " C"]
+) -> Float[Tensor, ""]:
+    """mean over persons of sum_j w_j (y_j - t_j)^2."""
+    return ((scores - target).square() * weights).sum(-1).mean()
+
+
 def double_constraint(
     branches: Iterable[tuple[Float[Tensor, "C D"], Float[Tensor, "C C"]]],
 ) -> Float[Tensor, ""]:

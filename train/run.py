@@ -41,7 +41,7 @@ def train_head(
     out = Path(out)
     features = load(cache_root, get_head(settings.head).views(settings), device)
     loaded = time.perf_counter()
-    fitted = fit(features, settings, progress)
+    fitted = fit(features, settings, progress, out / "resume.pt")
     finished = time.perf_counter()
     versions = _versions()
     kept = fitted.history[fitted.best_epoch - 1]
@@ -238,7 +238,7 @@ def _open(
     cache_root: Path | str, head_folder: Path | str, device: torch.device | str
 ) -> tuple[Any, dict[str, Any], Features]:
     model, info = load_head(head_folder, device)
-    features = load(cache_root, tuple(info["views"]), device)
+    features = load(cache_root, model.views(Train.model_validate(info["settings"])), device)
     check_keys(info, features)
     return model, info, features
 

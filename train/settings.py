@@ -1,6 +1,6 @@
 """Settings of stage 2: which head, how it is fitted, how it is scored."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -71,6 +71,81 @@ class HugMe(Settings):
     )
 
 
+Seen = Literal["body", "head", "objects", "depth", "scene"]
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+Words = Literal["words", "labels"]
+
+
+class Rrla(Settings):
+    heads: Width = Field(default=16, description="Attentions of BOA.")
+    width: Width = Field(default=128, description="Of W1 and W2 in each of them.")
+    values: Annotated[int, Field(ge=0)] = Field(
+        default=128, description="Numbers of an object in each of them; 0: all, the paper's."
+    )
+    squeeze: Width = Field(default=16, description="How many times narrower BPA's middle is.")
+    graph_width: Width = Field(default=2048, description="Between ELD's two convolutions.")
+    threshold: Unit = Field(default=0.2, description="P(j | i) from which labels are linked.")
+    share: Unit = Field(default=0.2, description="p: what a label takes from those linked to it.")
+    regions: Literal["region", "features"] = Field(
+        default="region",
+        description="Objects: the detector's region features, or the backbone's on the region.",
+    )
+    words: Words = Field(default="words", description="The view of label vectors.")
+    without: list[Literal["boa", "geometry", "bpa", "eld", "objects"]] = Field(
+        default=[], description="Ablations; boa: objects count alike, objects: there are none."
+    )
+
+
+class Kosti(Settings):
+    hidden: Width = 256
+    dropout: Dropout = 0.5
+
+
+class CaerNet(Settings):
+    hidden: Width = 128
+    dropout: Dropout = 0.5
+
+
+class MlGcn(Settings):
+    views: Annotated[list[Literal["body", "head", "depth", "scene"]], Field(min_length=1)] = [
+        "body",
+        "scene",
+    ]
+    hidden: Width = Field(default=1024, description="Between the two convolutions.")
+    threshold: Unit = Field(default=0.4, description="P(j | i) from which labels are linked.")
+    share: Unit = Field(default=0.2, description="p: what a label takes from those linked to it.")
+    words: Words = Field(default="words", description="The view of label vectors.")
+
+
+class Mlp(Settings):
+    views: Annotated[list[Seen], Field(min_length=1)] = [
+        "body",
+        "head",
+        "objects",
+        "depth",
+        "scene",
+    ]
+    hidden: Annotated[list[Width], Field(min_length=1)] = [1024, 512]
+    dropout: Dropout = 0.2
+
+
+class Linear(Settings):
+    views: Annotated[list[Seen], Field(min_length=1)] = [
+        "body",
+        "head",
+        "objects",
+        "depth",
+        "scene",
+    ]
+    components: Annotated[int, Field(ge=0)] = Field(
+        default=512, description="Leading directions kept of each view; 0: all."
+    )
+    penalties: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)] = Field(
+        default=[0.001, 0.01, 0.1, 1.0, 10.0],
+        description="Tried on val; of squared weights, a person.",
+    )
+
+
 class Train(Settings):
     head: str = Field(default="hugme", description="Which head: a file of train/heads.")
     seed: Annotated[int, Field(ge=0)] = Field(
@@ -78,7 +153,15 @@ class Train(Settings):
     )
     epochs: Annotated[int, Field(ge=1)] = Field(default=50, description="At most so many.")
     batch: Annotated[int, Field(ge=1)] = Field(default=60, description="Persons in one step.")
-    lr: Annotated[float, Field(gt=0)] = Field(default=1e-4, description="Learning rate of AdamW.")
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.9, description="Of sgd.")
+    lr: Annotated[float, Field(gt=0)] = Field(default=1e-4, description="Learning rate.")
+    schedule: Literal["constant", "cosine"] = Field(
+        default="constant", description="Of the learning rate; cosine: down to 0 at the last epoch."
+    )
+    warmup: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Epochs in which the learning rate rises."
+    )
     weight_decay: Annotated[float, Field(ge=0)] = 2.5e-4
     patience: Annotated[int, Field(ge=1)] = Field(
         default=10, description="Stop after so many epochs without a better one on val."
@@ -90,10 +173,22 @@ class Train(Settings):
             "without a val split)."
         ),
     )
+    save_every: Annotated[float, Field(ge=0)] = Field(
+        default=60, description="Seconds after which a fit is saved, to go on if it is killed."
+    )
     standardise: bool = Field(
         False, description="Shift and scale each feature by its mean and deviation over train."
     )
     hugme: HugMe = HugMe()
+    rrla: Rrla = Rrla()
+    kosti: Kosti = Kosti()
+    caer_net: CaerNet = CaerNet()
+    ml_gcn: MlGcn = MlGcn()
+    mlp: Mlp = Mlp()
+    linear: Linear = Linear()
+    options: dict[str, Any] = Field(
+        default={}, description="Settings of a head of your own, which reads and checks them."
+    )
 
 
 class Evaluate(Settings):

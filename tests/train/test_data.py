@@ -28,7 +28,7 @@ def test_a_cache_and_its_arrays_give_the_same_batches(tmp_path, given):
     loaded, direct = load(tmp_path, VIEWS), from_arrays(**given)
     rows = torch.tensor([5, 0, 15])
     same(loaded.batch(rows), direct.batch(rows))
-    assert torch.equal(loaded.label_features, direct.label_features)
+    assert torch.equal(loaded.label_views["labels"], direct.label_views["labels"])
     assert loaded.classes == direct.classes == tuple("abcde")
     assert loaded.dataset == "made" and loaded.note == "made-up labels"
     assert loaded.keys["body"] and loaded.index_digest

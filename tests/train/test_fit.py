@@ -9,7 +9,7 @@ from cache.errors import DataError, SettingsError
 from cache.store import STATUS
 from tests.train import made
 from train.data import from_arrays
-from train.fit import fit, predict
+from train.fit import _optimizer, _pace, fit, predict
 
 
 def state(fitted):
@@ -110,3 +110,78 @@ def test_an_epoch_of_a_small_set_is_quick():
     started = time.perf_counter()
     fit(features, settings)
     assert time.perf_counter() - started < 20
+
+
+# ---------------------------------------------------------------------------- stops and restarts
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"optimizer": "sgd", "lr": 0.05},
+        {"schedule": "cosine", "warmup": 2, "hugme": {"dropout": 0.3}},
+    ],
+    ids=["adamw", "sgd", "cosine and dropout"],
+)
+def test_a_killed_fit_goes_on_to_the_same_end(changes, tmp_path):
+    """To the last bit: parameters, history and the kept epoch."""
+    features = made.features(persons=160)
+    settings = made.settings(epochs=7, save_every=0, **changes)
+    whole = fit(features, settings)
+
+    def killed(row):
+        if row["epoch"] == 4:
+            raise Killed
+
+    with pytest.raises(Killed):
+        fit(features, settings, killed, tmp_path / "resume.pt")
+    assert (tmp_path / "resume.pt").exists()
+    seen = []
+    again = fit(features, settings, seen.append, tmp_path / "resume.pt")
+    assert again.history == whole.history == seen and again.best_epoch == whole.best_epoch
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(again.model.state_dict()[name], value), name
+    assert not (tmp_path / "resume.pt").exists()
+
+
+def test_another_fit_and_a_damaged_file_begin_again(tmp_path):
+    features, file = made.features(persons=160), tmp_path / "resume.pt"
+
+    def killed(row):
+        if row["epoch"] == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        fit(features, made.settings(epochs=3, save_every=0), killed, file)
+    other = made.settings(epochs=3, save_every=0, lr=1e-2)
+    assert fit(features, other, resume=file).history == fit(features, other).history
+    file.write_bytes(b"no such thing")
+    assert fit(features, other, resume=file).history == fit(features, other).history
+
+
+def test_the_learning_rate_rises_and_falls():
+    settings = made.settings(epochs=4, warmup=1, schedule="cosine")
+    found = [_pace(step, 10, settings) for step in range(41)]
+    assert found[:10] == pytest.approx([(n + 1) / 10 for n in range(10)])
+    assert found[10] == 1 and found[25] == pytest.approx(0.5) and found[40] == 0
+    assert [_pace(step, 10, made.settings()) for step in (0, 39)] == [1, 1]
+
+
+def test_sgd_by_hand():
+    """v <- m v + g + decay w;  w <- w - lr v."""
+    layer = torch.nn.Linear(3, 1, bias=False)
+    w, v = layer.weight.detach().clone(), torch.zeros(1, 3)
+    settings = made.settings(optimizer="sgd", momentum=0.9, lr=0.1, weight_decay=0.01)
+    optimizer = _optimizer(layer, settings, torch.device("cpu"))
+    for x in (torch.tensor([1.0, 2, 3]), torch.tensor([0.5, 0, -1])):
+        optimizer.zero_grad()
+        layer(x).sum().backward()
+        optimizer.step()
+        v = 0.9 * v + x + 0.01 * w
+        w = w - 0.1 * v
+    torch.testing.assert_close(layer.weight.detach(), w)

@@ -8,10 +8,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cache.errors import DataError, SettingsError
-from train.data import Batch, Features
+from train.data import Batch, Features, LabelKind
 from train.heads import register
 from train.layers import darn
 from train.layers.classifier import TwoViewClassifier, combine
+from train.layers.inputs import Standardise
 from train.layers.label_graph import LabelGraph, LabelGraphs, cooccurrence
 from train.losses import classification, double_constraint
 from train.settings import HugMe as HugMeSettings
@@ -101,11 +102,7 @@ class HugMe(nn.Module):
         self.settings, self.output = own, output
         self.loss_kind = _loss_kind(own, output)
         self.parts = _parts(own)
-        self.standardise = settings.standardise
-        if self.standardise:
-            for part in self.parts:
-                self.register_buffer(f"{part}_mean", torch.zeros(widths[part]))
-                self.register_buffer(f"{part}_deviation", torch.ones(widths[part]))
+        self.see = Standardise({part: widths[part] for part in self.parts})
         fused = sum(widths[part] for part in self.parts)
         if "objects" in self.parts:
             self.embedding = nn.Embedding(max(classes, 1), own.object_embedding)
@@ -137,23 +134,20 @@ class HugMe(nn.Module):
         widths = {part: features.width(part) for part in parts}
         if "depth" in parts:
             widths["depth_map"] = features.views["depth"]["map"][0].numel()
-        text = features.label_features
+        text = features.label_views.get("labels")
         head = cls(
             settings,
             widths=widths,
             classes=len(features.classes),
             labels=len(features.labels),
             text_width=0 if text is None else text.shape[1],
-            output=_output(settings.hugme, features.truth(features.rows("train", "val"))),
+            output=_output(settings.hugme, features.kind),
         ).to(features.device)
         if text is not None and head.hegl is not None:
             head.text.copy_(text)
             head.together.copy_(cooccurrence(features.truth(rows)))
-        if head.standardise:
-            for part in parts:
-                mean, deviation = features.moments(rows, part)
-                getattr(head, f"{part}_mean").copy_(mean)
-                getattr(head, f"{part}_deviation").copy_(deviation)
+        if settings.standardise:
+            head.see.measure(features, rows)
         return head
 
     def forward(self, batch: Batch) -> Output:
@@ -168,20 +162,14 @@ class HugMe(nn.Module):
         attention = None
         found = []
         for part in self.parts:
-            view = batch.views[part]
-            values = view["features"]
-            if self.standardise:
-                mean = getattr(self, f"{part}_mean")
-                values = (values - mean) / getattr(self, f"{part}_deviation")
-            if part == "head":
-                values = values * view["mask"][:, None]
+            values = self.see(part, batch)
             if part == "objects":
                 attention = self._attention(batch)
-                named = self.embedding(view["label"].clamp(min=0))
+                named = self.embedding(batch.views[part]["label"].clamp(min=0))
                 values = darn.attend(attention, torch.cat([values, named], dim=-1))
             found.append(values)
             if part == "depth":
-                found.append(_own_scale(view["map"].flatten(1)))
+                found.append(_own_scale(batch.views[part]["map"].flatten(1)))
         return torch.cat(found, dim=-1), attention
 
     def loss(self, output: Output, target: Float[Tensor, "B C"]) -> Float[Tensor, ""]:
@@ -220,11 +208,10 @@ def _graphs(settings: HugMeSettings) -> tuple[str, ...]:
     return tuple(g for g in ("similarity", "cooccurrence") if g not in settings.without)
 
 
-def _output(settings: HugMeSettings, target: Float[Tensor, "N C"]) -> Scale:
+def _output(settings: HugMeSettings, kind: LabelKind) -> Scale:
     if settings.output != "auto":
         return settings.output
-    single = bool(((target.sum(1) == 1) & (target.amax(1) == 1)).all())
-    return "softmax" if single else "sigmoid"
+    return "sigmoid" if kind == "multi" else "softmax"
 
 
 def _loss_kind(settings: HugMeSettings, output: Scale) -> LossKind:

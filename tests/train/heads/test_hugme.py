@@ -87,7 +87,7 @@ def test_standardisation_comes_from_the_train_rows_alone():
     settings = made.settings(standardise=True)
     model = HugMe.setup(settings, features, features.rows("train"))
     body = given["views"]["body"].arrays["features"][given["splits"] == "train"]
-    torch.testing.assert_close(model.body_mean, torch.from_numpy(body.astype("f4").mean(0)))
+    torch.testing.assert_close(model.see.body_mean, torch.from_numpy(body.astype("f4").mean(0)))
 
 
 def test_standardised_missing_faces_stay_zero():

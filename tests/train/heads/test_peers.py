@@ -1,0 +1,159 @@
+"""Every head: learns what its views carry, comes back from disk the same, says what it reads."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import Ridge as SkRidge
+
+from cache.errors import DataError
+from cache.store import STATUS
+from tests.train import made
+from train.checkpoint import load_head, save_head
+from train.data import from_arrays
+from train.fit import fit, predict
+from train.heads import get_head, names
+from train.metrics import chance_level, mean_average_precision
+
+READS = {
+    "caer_net": ("head", "scene"),
+    "hugme": ("body", "head", "objects", "depth", "scene"),
+    "kosti": ("body", "scene"),
+    "linear": ("body", "head", "objects", "depth", "scene"),
+    "ml_gcn": ("body", "scene"),
+    "mlp": ("body", "head", "objects", "depth", "scene"),
+    "rrla": ("body", "objects"),
+}
+SMALL = {
+    "rrla": {"heads": 2, "width": 4, "values": 4, "squeeze": 2, "graph_width": 16},
+    "caer_net": {"hidden": 16, "dropout": 0.0},
+    "kosti": {"hidden": 16, "dropout": 0.0},
+    "ml_gcn": {"hidden": 16, "words": "labels"},
+    "mlp": {"hidden": [32], "dropout": 0.0},
+    "linear": {"penalties": [0.001, 0.1]},
+}
+SMALL["rrla"] |= {"regions": "features", "words": "labels"}
+
+
+def settings(head: str, **changes):
+    own = {**SMALL, **{name: {**SMALL.get(name, {}), **changes.pop(name, {})} for name in SMALL}}
+    return made.settings(head=head, **own, **{"lr": 1e-2, "patience": 15, **changes})
+
+
+def test_there_is_a_head_for_each_row():
+    assert names() == sorted(READS)
+
+
+@pytest.mark.parametrize(("name", "view"), [(n, v) for n, vs in READS.items() for v in vs])
+def test_it_learns_from_each_view_it_reads(name, view):
+    features = made.features(view)
+    model = fit(features, settings(name)).model
+    rows = features.rows("test")
+    true = features.truth(rows).numpy()
+    found = mean_average_precision(true, predict(model, features, rows))
+    # Equal weights of three objects leave a third of the one that carries the labels.
+    assert found > chance_level(true) + 0.2, (name, view, found)
+
+
+@pytest.mark.parametrize("name", sorted(READS))
+def test_it_is_the_same_from_disk(name, tmp_path):
+    features = made.features(persons=64)
+    some = settings(name, epochs=2)
+    model = fit(features, some).model
+    save_head(tmp_path, model, some, features, {})
+    again, _ = load_head(tmp_path)
+    rows = features.rows("test")
+    np.testing.assert_array_equal(predict(again, features, rows), predict(model, features, rows))
+    assert set(again.views(some)) >= set(READS[name])
+
+
+@pytest.mark.parametrize("name", sorted(READS))
+def test_a_missing_view_is_named(name):
+    given = made.arrays(persons=16)
+    view = READS[name][0]
+    del given["views"][view]
+    features = from_arrays(**given)
+    with pytest.raises(DataError, match=view):
+        get_head(name).setup(settings(name), features, features.rows("train"))
+
+
+@pytest.mark.parametrize("name", sorted(READS))
+def test_persons_without_face_and_objects_are_scored(name):
+    given = made.arrays(persons=64)
+    given["views"]["head"].status[:] = STATUS["no_face"]
+    given["views"]["objects"].arrays["count"][:] = 0
+    features = from_arrays(**given)
+    model = fit(features, settings(name, epochs=2)).model
+    assert np.isfinite(predict(model, features, features.rows("test"))).all()
+
+
+@pytest.mark.parametrize("name", sorted(set(READS) - {"linear"}))
+@pytest.mark.parametrize("kind", ["single", "distribution"])
+def test_single_labels_and_distributions_get_a_softmax(name, kind):
+    given = made.arrays(persons=64)
+    rng = np.random.default_rng(0)
+    shares = rng.dirichlet(np.ones(4), 64).astype(np.float32)
+    given["targets"] = np.eye(4, dtype=np.float32)[shares.argmax(1)] if kind == "single" else shares
+    features = from_arrays(**given)
+    assert features.kind == kind
+    model = fit(features, settings(name, epochs=2)).model
+    scores = predict(model, features, features.rows("test"))
+    np.testing.assert_allclose(scores.sum(1), 1, rtol=1e-5)
+
+
+def test_linear_is_scikit_learns_ridge():
+    features = made.features(persons=240)
+    some = settings(
+        "linear", linear={"views": ["body", "scene"], "penalties": [0.05], "components": 0}
+    )
+    model = fit(features, some).model
+    x = {}
+    for split in ("train", "test"):
+        batch = features.batch(features.rows(split))
+        x[split] = torch.cat([batch.views[n]["features"] for n in ("body", "scene")], 1).numpy()
+    mean, deviation = x["train"].mean(0), x["train"].std(0)
+    train = features.rows("train")
+    oracle = SkRidge(alpha=0.05 * len(train))
+    oracle.fit((x["train"] - mean) / deviation, features.truth(train).numpy())
+    np.testing.assert_allclose(
+        predict(model, features, features.rows("test")),
+        oracle.predict((x["test"] - mean) / deviation),
+        atol=1e-5,
+    )
+
+
+def test_linear_takes_the_penalty_that_is_best_on_val():
+    features = made.features(persons=240)
+    tried = {}
+    for penalty in (1e-3, 1.0, 1e3):
+        one = fit(features, settings("linear", linear={"penalties": [penalty]}))
+        tried[penalty] = one.history[0]["val_map"]
+    both = fit(features, settings("linear", linear={"penalties": list(tried)}))
+    assert both.model.penalty == pytest.approx(max(tried, key=tried.get))
+    assert len(both.history) == 1 and both.best_epoch == 1
+
+
+def test_caer_net_gives_the_context_all_weight_without_a_face():
+    given = made.arrays(persons=16)
+    given["views"]["head"].status[0] = STATUS["no_face"]
+    features = from_arrays(**given)
+    model = get_head("caer_net").setup(settings("caer_net"), features, features.rows("train"))
+    weights = model.attend(features.batch(torch.tensor([0, 1])))
+    assert weights[0].tolist() == [0, 1] and 0 < weights[1, 0] < 1
+    torch.testing.assert_close(weights.sum(1), torch.ones(2))
+
+
+def test_kostis_loss_by_hand():
+    features = made.features(persons=64)
+    model = get_head("kosti").setup(settings("kosti"), features, features.rows("train"))
+    rate = features.truth(features.rows("train")).mean(0)
+    weights = 1 / torch.log(1.2 + rate)
+    weights /= weights.sum()
+    torch.testing.assert_close(model.weights, weights)
+    batch = features.batch(features.rows("val"))
+    output = model(batch)
+    by_hand = sum(
+        weights[j] * (output.scores[i, j] - batch.target[i, j]) ** 2
+        for i in range(len(batch.target))
+        for j in range(4)
+    ) / len(batch.target)
+    torch.testing.assert_close(model.loss(output, batch.target), by_hand)

@@ -1,0 +1,69 @@
+"""Ridge regression in closed form: the ceiling of a linear head, seconds after extraction."""
+
+import torch
+from torch import Tensor
+
+from cache.errors import DataError
+from train.heads import register
+from train.layers.inputs import mean_object
+from train.layers.label_head import LabelHead, Output
+from train.layers.ridge import Ridge
+from train.settings import Train
+
+
+@register("linear")
+class Linear(LabelHead):
+    """y = W x + b, W = argmin |T - X W|^2 + lambda N |W|^2 over the N persons of train.
+
+    x: the views of `train.linear.views` side by side, each feature scaled to deviation 1 over
+    train, and of each view the `components` leading directions; objects count alike. lambda: the
+    one of `penalties` that is best on val, by mAP, or by squared error where val has no label.
+    Scores are y, which is no probability. Nothing descends: epochs, learning rate and seed change
+    nothing.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    penalty: Tensor
+
+    def __init__(self, settings: Train, **shapes):
+        super().__init__(settings, **shapes)
+        self.register_buffer("weight", torch.zeros(self.labels, sum(self.widths.values())))
+        self.register_buffer("bias", torch.zeros(self.labels))
+        self.register_buffer("penalty", torch.zeros(()))
+
+    @staticmethod
+    def views(settings: Train) -> tuple[str, ...]:
+        return tuple(settings.linear.views)
+
+    def learn(self, features, rows):
+        own = self.settings.linear
+        best = self.ridge(features, rows).solve(list(self.widths), own.penalties)
+        self.weight.copy_(best.weight)
+        self.bias.copy_(best.bias)
+        self.penalty.fill_(best.penalty)
+
+    def ridge(self, features, rows) -> Ridge:
+        """The factorised features, for any set of the views."""
+        val = features.rows("val")
+        if not len(val):
+            raise DataError("linear chooses its penalty on val, and the index has no val person")
+        self.see.measure(features, rows)
+        own = self.settings.linear
+        return Ridge(self.seen, list(self.widths), features, rows, val, own.components)
+
+    def seen(self, name, batch):
+        """(B, W) of one view."""
+        values = self.see(name, batch)
+        return mean_object(values, batch.views[name]["mask"]) if values.ndim == 3 else values
+
+    def logits(self, batch):
+        together = torch.cat([self.seen(name, batch) for name in self.widths], dim=-1)
+        return together @ self.weight.T + self.bias
+
+    def forward(self, batch):
+        logits = self.logits(batch)
+        return Output(logits, logits)
+
+    def loss(self, output, target):
+        return (output.logits - target).square().mean()

@@ -1,0 +1,38 @@
+"""A plain network on the views side by side: what the structure of other heads has to beat."""
+
+from itertools import pairwise
+
+import torch
+from torch import nn
+
+from train.heads import register
+from train.layers.inputs import mean_object
+from train.layers.label_head import LabelHead
+from train.settings import Train
+
+
+@register("mlp")
+class Mlp(LabelHead):
+    """z = MLP([body; head; mean object; depth; scene]), two hidden ReLU layers with dropout.
+
+    `train.mlp.views` chooses among them; objects count alike, whatever their distance.
+    """
+
+    def __init__(self, settings: Train, **shapes):
+        super().__init__(settings, **shapes)
+        own = settings.mlp
+        widths = [sum(self.widths.values()), *own.hidden]
+        layers: list[nn.Module] = []
+        for inputs, outputs in pairwise(widths):
+            layers += [nn.Linear(inputs, outputs), nn.ReLU(), nn.Dropout(own.dropout)]
+        self.net = nn.Sequential(*layers, nn.Linear(widths[-1], self.labels))
+
+    @staticmethod
+    def views(settings: Train) -> tuple[str, ...]:
+        return tuple(settings.mlp.views)
+
+    def logits(self, batch):
+        seen = {name: self.see(name, batch) for name in self.widths}
+        if "objects" in seen:
+            seen["objects"] = mean_object(seen["objects"], batch.views["objects"]["mask"])
+        return self.net(torch.cat(list(seen.values()), dim=-1))

@@ -1,0 +1,97 @@
+"""What most heads share: views in, logits out, scores and loss by the kind of labels."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from cache.errors import DataError
+from train.data import Batch, Features, LabelKind
+from train.layers.inputs import Standardise
+from train.losses import classification
+from train.settings import Train
+
+
+@dataclass(frozen=True)
+class Output:
+    """scores: probabilities, or what the head calls its scores; logits: what they were made from;
+    attention: of the objects, None where none are weighed."""
+
+    scores: Float[Tensor, "B C"]
+    logits: Float[Tensor, "B C"]
+    attention: Float[Tensor, "B k"] | None = None
+
+
+class LabelHead(nn.Module):
+    """A head below `train/heads` needs `views` and `logits`, and layers made in `__init__`.
+
+    Labels that a person can have several of get a sigmoid and the binary cross-entropy; a single
+    label, or a distribution over labels, gets a softmax and the cross-entropy, which for a
+    distribution is the Kullback-Leibler divergence and a constant.
+    """
+
+    def __init__(
+        self, settings: Train, *, widths: dict[str, int], labels: int, kind: LabelKind, **more: Any
+    ):
+        super().__init__()
+        self.settings, self.labels, self.kind = settings, labels, kind
+        self.widths = widths
+        self.spec: dict[str, Any] = {"widths": widths, "labels": labels, "kind": kind, **more}
+        self.see = Standardise(widths)
+
+    @staticmethod
+    def views(settings: Train) -> tuple[str, ...]:
+        """The views it reads under these settings."""
+        raise NotImplementedError
+
+    def logits(self, batch: Batch) -> Float[Tensor, "B C"]:
+        raise NotImplementedError
+
+    @classmethod
+    def shapes(cls, settings: Train, features: Features) -> dict[str, Any]:
+        """More arguments of `__init__` that depend on the data; plain JSON values."""
+        return {}
+
+    def learn(self, features: Features, rows: Tensor) -> None:
+        """Fill buffers with facts of the training persons `rows`, or of the labels."""
+
+    @classmethod
+    def setup(cls, settings: Train, features: Features, rows: Tensor) -> "LabelHead":
+        """A new head for these features; what it learns of them comes from `rows` alone."""
+        names = cls.views(settings)
+        missing = [name for name in names if name.partition(".")[0] not in features.spaces]
+        if missing:
+            raise DataError(
+                f"{settings.head} needs the views {missing} too: run `emocache extract`"
+            )
+        seen = [name for name in names if features.spaces[name.partition(".")[0]] != "labels"]
+        head = cls(
+            settings,
+            widths={name: features.width(*name.split(".")) for name in seen},
+            labels=len(features.labels),
+            kind=features.kind,
+            **cls.shapes(settings, features),
+        ).to(features.device)
+        if settings.standardise:
+            head.see.measure(features, rows)
+        with torch.no_grad():
+            head.learn(features, rows)
+        return head
+
+    def forward(self, batch: Batch) -> Output:
+        logits = self.logits(batch)
+        return Output(logits.sigmoid() if self.kind == "multi" else logits.softmax(-1), logits)
+
+    def loss(self, output: Output, target: Float[Tensor, "B C"]) -> Float[Tensor, ""]:
+        return classification(
+            output.scores,
+            output.logits,
+            target,
+            "bce" if self.kind == "multi" else "cross_entropy",
+        )
+
+    def graphs(self) -> Mapping[str, Tensor]:
+        return {}

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from cache.errors import DataError
+from train.data import Features
 from train.heads import register
 from train.layers.inputs import mean_object
 from train.layers.label_head import LabelHead, Output
@@ -38,13 +39,20 @@ class Linear(LabelHead):
 
     def learn(self, features, rows):
         own = self.settings.linear
-        best = self.ridge(features, rows).solve(list(self.widths), own.penalties)
+        best = self._ridge(features, rows).solve(list(self.widths), own.penalties)
         self.weight.copy_(best.weight)
         self.bias.copy_(best.bias)
         self.penalty.fill_(best.penalty)
 
-    def ridge(self, features, rows) -> Ridge:
-        """The factorised features, for any set of the views."""
+    @classmethod
+    def factorise(cls, settings: Train, features: Features, rows: Tensor) -> Ridge:
+        """The ridge path over the features of the persons `rows`, for any set of the views."""
+        names = cls.views(settings)
+        widths = {name: features.width(name) for name in names}
+        head = cls(settings, widths=widths, labels=len(features.labels), kind=features.kind)
+        return head.to(features.device)._ridge(features, rows)
+
+    def _ridge(self, features, rows):
         val = features.rows("val")
         if not len(val):
             raise DataError("linear chooses its penalty on val, and the index has no val person")

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -84,6 +85,15 @@ class Ridge:
             at += width
         bias = self.rate - self.mean[columns] @ solved
         return Solution(tuple(views), penalty, merit, torch.cat(weights).T.float(), bias.float())
+
+    def scores(self, solution: Solution, rows: Tensor) -> np.ndarray:
+        """y of these person rows (N, C), float32."""
+        found = []
+        for some in rows.split(AT_ONCE):
+            batch = self.features.batch(some)
+            seen = torch.cat([self.see(name, batch) for name in solution.views], -1)
+            found.append(seen @ solution.weight.T + solution.bias)
+        return torch.cat(found).cpu().numpy()
 
     def _merit(self, scores: Float[Tensor, "M C"]) -> float:
         true = self.truth > 0.5

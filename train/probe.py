@@ -1,0 +1,93 @@
+"""What each view is worth to a linear head: alone, all together, and all but one of them."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cache.errors import DataError
+from cache.store import view_names
+from train.data import load
+from train.heads import get_head
+from train.metrics import bootstrap, mean_average_precision, random_order
+from train.run import untrained
+from train.settings import Evaluate, Train
+
+
+def probe(
+    cache_root: Path | str,
+    settings: Train,
+    evaluate: Evaluate,
+    device: torch.device | str = "cpu",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """The head `linear` for each view of `settings.linear.views` alone, for all of them, and for
+    all but each; features are factorised once. Views that the cache lacks are left out and named.
+
+    Gives split, persons, dropped, random_mAP (what scores without information reach), absent,
+    untrained, index, keys and rows. A row has views, set (`alone`, `all`, `without`), penalty
+    (chosen on val), val_mAP, mAP on the split with low and high (bootstrap over pictures), and
+    signal: whether the interval lies above random_mAP. Raises DataError without val, or where no
+    person of the split has a label.
+    """
+    here, asked = view_names(Path(cache_root)), settings.linear.views
+    views = [name for name in asked if name in here]
+    if not views:
+        raise DataError(f"{cache_root} has none of the views {asked}")
+    own = settings.linear.model_copy(update={"views": views})
+    settings = settings.model_copy(update={"head": "linear", "linear": own})
+    features = load(cache_root, views, device)
+    rows = features.rows(evaluate.split)
+    true = (features.truth(rows) > 0.5).cpu().numpy()
+    if not true.any():
+        raise DataError(
+            f"no {evaluate.split} person with a label: set evaluate.split to another split"
+        )
+    ridge = get_head("linear").factorise(settings, features, features.rows("train"))
+    chance = random_order(true)
+    pictures = features.picture[rows].cpu().numpy()
+    found = []
+    sets = list(_sets(views))
+    for number, (kind, some) in enumerate(sets):
+        solved = ridge.solve(some, own.penalties)
+        scores = ridge.scores(solved, rows)
+        interval = bootstrap(
+            true, scores, pictures, evaluate.bootstrap, evaluate.confidence, evaluate.seed
+        )
+        found.append(
+            {
+                "set": kind,
+                "views": list(some),
+                "penalty": solved.penalty,
+                "val_mAP": solved.merit,
+                "mAP": mean_average_precision(true, scores),
+                "low": interval.mean_low,
+                "high": interval.mean_high,
+                "signal": interval.mean_low > chance,
+            }
+        )
+        progress(number + 1, len(sets))
+    return {
+        "split": evaluate.split,
+        "persons": len(rows),
+        "dropped": dict(features.dropped.get(evaluate.split, {})),
+        "random_mAP": chance,
+        "absent": [name for name in asked if name not in here],
+        "rows": found,
+        "untrained": untrained(features.weights),
+        "dataset": features.dataset,
+        "note": features.note,
+        "index": features.index_digest,
+        "keys": dict(features.keys),
+    }
+
+
+def _sets(views: list[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    for name in views:
+        yield "alone", (name,)
+    if len(views) > 1:
+        yield "all", tuple(views)
+    if len(views) > 2:
+        for name in views:
+            yield "without", tuple(other for other in views if other != name)

@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -306,14 +307,8 @@ def _show_metrics(metrics: dict[str, Any]) -> None:
     split = next((name for name in metrics if name not in ("val", "provenance")), "val")
     numbers = metrics[split]
     table = Table("measure", split)
-    over = mean_over(numbers["classes_with_positive"], numbers["classes"])
-    table.add_row("mAP", f"{100 * numbers['mAP']:.1f} %{over}")
-    table.add_row(
-        "interval", f"{100 * numbers['mAP_low']:.1f} to {100 * numbers['mAP_high']:.1f} %"
-    )
-    table.add_row("random order", f"{100 * numbers['random_mAP']:.1f} %")
-    table.add_row("chance mAP", f"{100 * numbers['chance_mAP']:.1f} %")
-    table.add_row("mAP, interpolated (VOC)", f"{100 * numbers['mAP_interpolated']:.1f} %")
+    for name, value in _measures(numbers):
+        table.add_row(name, value)
     table.add_row("N evaluated", f"{numbers['n_evaluated']:,}")
     table.add_row("N dropped", f"{numbers['n_dropped']:,} ({counts(numbers['dropped'])})")
     out.print(table)
@@ -326,6 +321,110 @@ def _show_metrics(metrics: dict[str, Any]) -> None:
             out.print(f"[yellow]{escape(said)}[/]")
     for weights in about["weights"]:
         out.print("  " + escape(weights), style="yellow" if "UNTRAINED" in weights else "dim")
+
+
+def _measures(numbers: dict[str, Any]) -> list[tuple[str, str]]:
+    """What is worth a line of a split's numbers, by the kind of its labels."""
+    from train.metrics import MEASURES
+
+    def ends(key: str, shown: Callable[..., str] = _percent) -> str:
+        low, high = (shown(numbers[f"{key}_{end}"]) for end in ("low", "high"))
+        return f"{low} to {high}"
+
+    without = f", without {numbers.get('n_leaked', 0):,} leaked persons"
+    lines = []
+    if numbers["kind"] == "distribution":
+        by = f", {numbers['chance_distribution']} distribution for all"
+        for key in MEASURES:
+            lines += [
+                (key, f"{_four(numbers[key])} ({ends(key, _four)})"),
+                (key + by, _four(numbers[f"chance_{key}"])),
+            ]
+            if f"{key}_without_leaked" in numbers:
+                lines.append((key + without, _four(numbers[f"{key}_without_leaked"])))
+        return lines
+    if numbers["kind"] == "single":
+        for key in ("accuracy", "balanced_accuracy"):
+            said = f"{_percent(numbers[key])} ({ends(key)})"
+            lines.append((key.replace("_", " "), said))
+        lines.append(
+            ("accuracy, most frequent label for all", _percent(numbers["chance_accuracy"]))
+        )
+    over = mean_over(numbers["classes_with_positive"], numbers["classes"])
+    lines += [
+        ("mAP", _percent(numbers["mAP"]) + over),
+        ("interval", ends("mAP")),
+        ("random order", _percent(numbers["random_mAP"])),
+        ("chance mAP", _percent(numbers["chance_mAP"])),
+        ("mAP, interpolated (VOC)", _percent(numbers["mAP_interpolated"])),
+    ]
+    for key in ("accuracy", "mAP"):
+        if f"{key}_without_leaked" in numbers:
+            lines.append((key + without, _percent(numbers[f"{key}_without_leaked"])))
+    if "C_F1" in numbers:
+        f1 = (_percent(numbers[key]) for key in ("C_F1", "O_F1"))
+        lines += [
+            ("C-F1, O-F1", ", ".join(f1)),
+            ("Jaccard", _percent(numbers["jaccard"])),
+        ]
+    return lines
+
+
+def _percent(value: float | None) -> str:
+    return "unknown" if value is None else f"{100 * value:.1f} %"
+
+
+def _points(value: float | None) -> str:
+    return "unknown" if value is None else f"{100 * value:+.2f} points"
+
+
+def _four(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4f}"
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="RESULTS_A", help="Where `evaluate` wrote.")],
+    b: Annotated[Path, typer.Argument(metavar="RESULTS_B", help="Another such folder.")],
+    set_: Set = [],
+    file: Params = PARAMS,
+    as_json: Json = False,
+) -> None:
+    """Is one head better than another? Both on the same persons, by shared resamples of pictures.
+
+    Example: emocache compare results-hugme results-rrla --set evaluate.bootstrap=10000
+    """
+    say(stages.compare(params.load(file, set_), a, b), as_json, _show_comparison)
+
+
+def _show_comparison(found: dict[str, Any]) -> None:
+    table = Table("measure", "A", "B", "B - A", f"{found['confidence']:.0%} interval", "p")
+    shown, apart = (_four, _four) if found["kind"] == "distribution" else (_percent, _points)
+    least = 2 / (found["resamples"] + 1)
+    for row in found["measures"]:
+        p = row["p"]
+        table.add_row(
+            row["measure"],
+            shown(row["a"]),
+            shown(row["b"]),
+            apart(row["difference"]),
+            f"{apart(row['low'])} to {apart(row['high'])}",
+            "unknown" if p is None else f"{'at most ' if p <= least else ''}{p:.2g}",
+        )
+    out.print(table)
+    for name in ("a", "b"):
+        side = found[name]
+        out.print(
+            f"{name.upper()}: {escape(side['folder'])}, {side['dataset']}, head {side['head']}, "
+            f"seed {side['seed']}, cache key {side['cache_key'][:12]}; N dropped "
+            f"{side['n_dropped']:,}, N scored by this one only {side['n_only']:,}"
+        )
+    out.print(
+        f"N evaluated {found['n_evaluated']:,} of {found['split']}, in {found['n_pictures']:,} "
+        f"pictures; {found['resamples']:,} shared resamples of pictures, seed {found['seed']}"
+    )
+    for note in sorted({found[name]["note"] for name in ("a", "b")} - {""}):
+        out.print(f"[yellow]{escape(note)}[/]")
 
 
 @app.command()

@@ -1,16 +1,18 @@
-"""A trained head's scores -> metrics.json, provenance.json, per_class.csv, pr.csv, scores.parquet.
+"""A trained head's scores -> metrics.json, provenance.json, plots/*.csv, scores.parquet; and two
+such folders -> the difference of their heads.
 
 The numbers go through `train.metrics`; here they are named, put beside how many persons they
-stand on and where they come from, and written where DVC looks for metrics and plots.
+stand on and where they come from, and written where DVC looks for metrics and plots. What each of
+them means: docs/metrics.md.
 """
 
 import csv
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -23,8 +25,12 @@ from train.settings import Evaluate
 if TYPE_CHECKING:  # train.run loads torch, and nothing here needs it
     from train.run import Scores
 
+    Scored = Scores | "SavedScores"
+
+Kind = Literal["multi", "single", "distribution"]
 PER_CLASS = ("label", "ap", "low", "high", "chance", "positives", "threshold")
 PR = ("label", "recall", "precision")
+CONFUSION = ("actual", "predicted")
 _POINTS = 100  # of a precision-recall curve that are kept
 
 
@@ -36,10 +42,11 @@ class Evaluation:
     metrics: dict[str, Any]
     per_class: list[dict[str, Any]] = field(repr=False)
     pr: list[dict[str, Any]] = field(repr=False)
+    confusion: list[dict[str, Any]] = field(default_factory=list, repr=False)
 
     def write(self, folder: Path) -> None:
         """Write metrics.json, which DVC shows a line a run, provenance.json, plots/per_class.csv,
-        plots/pr.csv and scores.parquet."""
+        plots/pr.csv, for single-label data plots/confusion.csv, and scores.parquet."""
         plots = folder / "plots"
         plots.mkdir(parents=True, exist_ok=True)
         numbers = {split: found for split, found in self.metrics.items() if split != "provenance"}
@@ -48,6 +55,10 @@ class Evaluation:
             (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
         _write_csv(plots / "per_class.csv", PER_CLASS, self.per_class)
         _write_csv(plots / "pr.csv", PR, self.pr)
+        if self.confusion:
+            _write_csv(plots / "confusion.csv", CONFUSION, self.confusion)
+        else:
+            (plots / "confusion.csv").unlink(missing_ok=True)  # of an earlier run on other data
         write_scores(folder / "scores.parquet", self.scores)
 
 
@@ -58,10 +69,20 @@ def evaluate(
     provenance: Mapping[str, Any],
     *,
     val: "Scores | None" = None,
+    leaked: np.ndarray | None = None,
+    mean_distribution: np.ndarray | None = None,
     folder: Path = Path("results"),
 ) -> dict[str, Any]:
-    """Measure `scores`, write the results into `folder`, return what `read_metrics` reads."""
-    evaluation = measure(scores, labels, settings, provenance, val=val)
+    """`measure`, write the results into `folder`, return what `read_metrics` reads."""
+    evaluation = measure(
+        scores,
+        labels,
+        settings,
+        provenance,
+        val=val,
+        leaked=leaked,
+        mean_distribution=mean_distribution,
+    )
     evaluation.write(folder)
     return evaluation.metrics
 
@@ -73,21 +94,35 @@ def measure(
     provenance: Mapping[str, Any],
     *,
     val: "Scores | None" = None,
+    leaked: np.ndarray | None = None,
+    mean_distribution: np.ndarray | None = None,
 ) -> Evaluation:
     """Every number of one split, as fractions (mAP 0.3147, not 31.47).
 
     metrics = {<split>: {mAP, mAP_low, mAP_high, confidence, mAP_interpolated, chance_mAP,
-    random_mAP, n_evaluated, n_dropped, dropped: {reason: persons}, n_pictures, classes,
-    classes_with_positive, dataset, note, cache_key, fitted_on, seed, [F1_macro, F1_micro,
-    jaccard]}, [val: {mAP, chance_mAP, n_evaluated}], provenance: {...}}. NaN is written as null.
+    random_mAP, kind, n_evaluated, n_dropped, dropped: {reason: persons}, n_pictures, classes,
+    classes_with_positive, dataset, note, cache_key, fitted_on, seed, [F1_macro, F1_micro, C_F1,
+    O_F1, jaccard]}, [val: {mAP, chance_mAP, n_evaluated}], provenance: {...}}. NaN is written as
+    null. By the kind of the labels (see `kind_of`) there are beside them:
+
+    single: accuracy and balanced_accuracy, each with _low and _high, and chance_accuracy, that of
+    naming the most frequent label of the split for everybody.
+    distribution: each of `metrics.MEASURES` with _low and _high, and as chance_<measure> what
+    predicting chance_distribution for everybody gives: the `mean_distribution` (C,) of the training
+    persons, or the uniform one. mAP is then that of the labels with more than half of a person's
+    distribution, and there is no F1 or Jaccard.
+
+    `leaked`: person rows, as of `cache.audit`, that training has seen in some form. Where some are
+    among those evaluated: n_leaked, and mAP_without_leaked (of single-label data accuracy_ too; of
+    distributions the measures instead), over all others.
 
     `provenance` is kept as given, and in short beside the numbers. It must have dataset, note,
     cache_key, fitted_on (the same three of the data that the head was fitted on) and seed.
     Thresholds, and with them F1 and Jaccard, need the scores of the validation split: `val`.
     Measuring val itself gives neither.
 
-    Raises DataError for scores that are not finite, of other widths than `labels`, or when
-    `val` is not the validation split.
+    Raises DataError for scores that are not finite, of other widths than `labels`, or no
+    distributions where the labels are, and when `val` is not the validation split.
     """
     true, score = np.asarray(scores.y_true), np.asarray(scores.y_score)
     if true.ndim != 2 or true.shape[1] != len(labels):
@@ -97,23 +132,18 @@ def measure(
         )
     if val is not None and val.split != "val":
         raise DataError(f"Thresholds come from val only, and these scores are of {val.split}.")
-    average = metrics.average_precision(true, score)
-    interval = metrics.bootstrap(
-        true,
-        score,
-        np.asarray(scores.picture_rows),
-        resamples=settings.bootstrap,
-        confidence=settings.confidence,
-        seed=settings.seed,
-    )
+    kind = kind_of(scores) if val is None else kind_of(scores, val)
+    ranked = _ranked(scores, settings)
+    average = ranked.measured
     numbers = {
-        "mAP": metrics.mean_average_precision(true, score),
-        "mAP_low": interval.mean_low,
-        "mAP_high": interval.mean_high,
+        "mAP": ranked.mean,
+        "mAP_low": ranked.mean_low,
+        "mAP_high": ranked.mean_high,
         "confidence": settings.confidence,
         "mAP_interpolated": metrics.mean_average_precision(true, score, interpolated=True),
         "chance_mAP": metrics.chance_level(true),
         "random_mAP": metrics.random_order(true),
+        "kind": kind,
         "n_evaluated": len(true),
         "n_dropped": int(sum(scores.dropped.values())),
         "dropped": {reason: int(count) for reason, count in sorted(scores.dropped.items())},
@@ -122,17 +152,34 @@ def measure(
         "classes_with_positive": int(np.isfinite(average).sum()),
         **_in_short(provenance),
     }
-    found: dict[str, Any] = {scores.split: numbers}
+    for name, (found, column) in _averaged(kind, scores, settings).items():
+        ends = found.interval(column)
+        numbers |= dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
+    confusion = []
+    if kind == "single":
+        numbers["chance_accuracy"] = metrics.majority_accuracy(true)
+        confusion = [
+            {"actual": labels[actual], "predicted": labels[predicted]}
+            for actual, predicted in zip(true.argmax(axis=1), score.argmax(axis=1), strict=True)
+        ]
+    elif kind == "distribution":
+        numbers |= _without_information(scores, mean_distribution)
+    if leaked is not None:
+        numbers |= _without_leaked(kind, scores, leaked)
+    answer: dict[str, Any] = {scores.split: numbers}
     limits = np.full(len(labels), np.nan)
     if val is not None and scores.split != "val":
         limits = metrics.thresholds(val.y_true, val.y_score)
-        numbers |= _decided(true, score >= limits)  # nothing reaches a threshold that is NaN
-        found["val"] = {
+        if kind != "distribution":
+            predicted = score >= limits  # nothing reaches a threshold that is NaN
+            numbers |= metrics.f1_scores(true, predicted)
+            numbers["jaccard"] = metrics.jaccard(true, predicted).mean()
+        answer["val"] = {
             "mAP": metrics.mean_average_precision(val.y_true, val.y_score),
             "chance_mAP": metrics.chance_level(val.y_true),
             "n_evaluated": len(val.y_true),
         }
-    found["provenance"] = {
+    answer["provenance"] = {
         **provenance,
         "interval": f"{settings.confidence:.0%} basic bootstrap over pictures, "
         f"{settings.bootstrap} resamples, seed {settings.seed}",
@@ -141,15 +188,173 @@ def measure(
         {
             "label": label,
             "ap": average[row],
-            "low": interval.low[row],
-            "high": interval.high[row],
+            "low": ranked.low[row],
+            "high": ranked.high[row],
             "chance": true[:, row].mean(),
             "positives": int(true[:, row].sum()),
             "threshold": limits[row],
         }
         for row, label in enumerate(labels)
     ]
-    return Evaluation(scores, _plain(found), per_class, _curves(true, score, labels))
+    curves = _curves(true, score, labels)
+    return Evaluation(scores, _plain(answer), per_class, curves, confusion)
+
+
+def kind_of(scores: "Scored", *others: "Scored") -> Kind:
+    """What the labels of these persons are, by which it is decided how they are measured.
+
+    distribution: `scores.distribution` (N, C) is there, its rows sum to 1 and not all of them are
+    one label; single: every person, of `others` too, has exactly one of two or more labels; multi:
+    anything else.
+    """
+    soft = getattr(scores, "distribution", None)
+    if soft is not None and metrics.is_distribution(soft) and not metrics.single_label(soft):
+        return "distribution"
+    return "single" if all(metrics.single_label(s.y_true) for s in (scores, *others)) else "multi"
+
+
+def compare(a: Path, b: Path, settings: Evaluate) -> dict[str, Any]:
+    """The heads of two results folders on the persons that both have scored, by shared resamples.
+
+    {split, kind, n_evaluated, n_pictures, confidence, resamples, seed, a, b: {folder, head, seed,
+    dataset, note, cache_key, n_only: persons that the other has not scored, n_dropped}, measures:
+    [{measure, a, b, difference: b - a, low, high, p}]}. Measures are mAP, of single-label data
+    accuracy and balanced_accuracy too; of distributions the measures of `metrics.MEASURES`.
+
+    Raises DataError where a folder has no results, or they are of other splits, indexes, labels or
+    targets, or of no common person.
+    """
+    first, second = read_scores(a / "scores.parquet"), read_scores(b / "scores.parquet")
+    for what, here, there, mend in (
+        ("the split", first.split, second.split, "set evaluate.split alike"),
+        ("the labels", ", ".join(first.labels), ", ".join(second.labels), "take heads of one set"),
+        ("the index", first.index[:12], second.index[:12], "evaluate both on one cache.root"),
+    ):
+        if here != there:
+            raise DataError(
+                f"{a} and {b} cannot be compared, {what} is {here or 'unknown'} in the one and "
+                f"{there or 'unknown'} in the other: {mend}, and run `emocache evaluate` again"
+            )
+    _, at_a, at_b = np.intersect1d(first.person_rows, second.person_rows, return_indices=True)
+    if not len(at_a):
+        raise DataError(f"{a} and {b} cannot be compared: no person is scored in both")
+    one, other = first.of(at_a), second.of(at_b)
+    targets = [(scores.y_true, scores.distribution) for scores in (one, other)]
+    if not all(np.array_equal(*both) for both in zip(*targets, strict=True)):
+        raise DataError(
+            f"{a} and {b} cannot be compared: the same persons have other labels in them; run "
+            "`emocache evaluate` again for both"
+        )
+    measured = read_metrics(a), read_metrics(b)
+    kind = measured[0][one.split]["kind"]
+    mine, theirs = (_averaged(kind, scores, settings) for scores in (one, other))
+    if kind != "distribution":
+        mine = {"mAP": (_ranked(one, settings), None), **mine}
+        theirs["mAP"] = (_ranked(other, settings), None)
+    return _plain(
+        {
+            "split": one.split,
+            "kind": kind,
+            "n_evaluated": len(at_a),
+            "n_pictures": len(np.unique(one.picture_rows)),
+            "confidence": settings.confidence,
+            "resamples": settings.bootstrap,
+            "seed": settings.seed,
+            "a": _side(a, measured[0], first, len(at_a)),
+            "b": _side(b, measured[1], second, len(at_a)),
+            "measures": [
+                {"measure": name, **asdict(metrics.paired(found, theirs[name][0], column))}
+                for name, (found, column) in mine.items()
+            ],
+        }
+    )
+
+
+def _side(
+    folder: Path, found: Mapping[str, Any], scores: "SavedScores", shared: int
+) -> dict[str, Any]:
+    about = found["provenance"]
+    return {
+        "folder": str(folder),
+        **{name: about[name] for name in ("head", "seed", "dataset", "note", "cache_key")},
+        "n_only": len(scores.person_rows) - shared,
+        "n_dropped": found[scores.split]["n_dropped"],
+    }
+
+
+def _ranked(scores: "Scored", settings: Evaluate) -> metrics.Bootstrap:
+    return metrics.bootstrap(
+        scores.y_true, scores.y_score, np.asarray(scores.picture_rows), **_drawn(settings)
+    )
+
+
+def _averaged(
+    kind: Kind, scores: "Scored", settings: Evaluate
+) -> dict[str, tuple[metrics.Bootstrap, int | None]]:
+    """What is measured beside mAP, each as a column of a bootstrap, None for its mean."""
+    pictures, drawn = np.asarray(scores.picture_rows), _drawn(settings)
+    if kind == "single":
+        true = np.asarray(scores.y_true)
+        hits = metrics.correct(true, scores.y_score).astype(float)[:, None]
+        of_each = hits.repeat(true.shape[1], axis=1)  # weighted by the targets: the recalls
+        recalls = metrics.bootstrap_mean(of_each, pictures, true, **drawn)
+        return {
+            "accuracy": (metrics.bootstrap_mean(hits, pictures, **drawn), 0),
+            "balanced_accuracy": (recalls, None),
+        }
+    if kind == "distribution":
+        each = metrics.distribution_measures(scores.distribution, scores.y_score)
+        found = metrics.bootstrap_mean(
+            np.stack(list(each.values()), axis=1),
+            pictures,
+            highest=metrics.highest(np.shape(scores.y_score)[1]),
+            **drawn,
+        )
+        return {name: (found, column) for column, name in enumerate(each)}
+    return {}
+
+
+def _drawn(settings: Evaluate) -> dict[str, Any]:
+    return {
+        "resamples": settings.bootstrap,
+        "confidence": settings.confidence,
+        "seed": settings.seed,
+    }
+
+
+def _without_information(scores: "Scored", mean: np.ndarray | None) -> dict[str, Any]:
+    """The measures of one distribution predicted for everybody."""
+    true = np.asarray(scores.distribution)
+    labels = true.shape[1]
+    if mean is not None and np.shape(mean) != (labels,):
+        raise DataError(
+            f"The mean distribution of train has shape {np.shape(mean)} and there are {labels} "
+            "labels: give it for the labels of this index"
+        )
+    same = np.broadcast_to(np.full(labels, 1 / labels) if mean is None else mean, true.shape)
+    each = metrics.distribution_measures(true, same)
+    return {
+        "chance_distribution": "uniform" if mean is None else "mean of train",
+        **{f"chance_{name}": values.mean() for name, values in each.items()},
+    }
+
+
+def _without_leaked(kind: Kind, scores: "Scored", leaked: np.ndarray) -> dict[str, Any]:
+    kept = ~np.isin(scores.person_rows, leaked)
+    if kept.all():
+        return {}
+    true, score = np.asarray(scores.y_true)[kept], np.asarray(scores.y_score)[kept]
+    names = {"multi": ["mAP"], "single": ["mAP", "accuracy"], "distribution": metrics.MEASURES}
+    found: dict[str, Any] = dict.fromkeys(names[kind], math.nan)  # where nobody is left
+    if kept.any() and kind == "distribution":
+        each = metrics.distribution_measures(np.asarray(scores.distribution)[kept], score)
+        found = {name: values.mean() for name, values in each.items()}
+    elif kept.any():
+        found["mAP"] = metrics.mean_average_precision(true, score)
+        if kind == "single":
+            found["accuracy"] = metrics.accuracy(true, score)
+    without = {f"{name}_without_leaked": value for name, value in found.items()}
+    return {"n_leaked": int((~kept).sum()), **without}
 
 
 def _in_short(provenance: Mapping[str, Any]) -> dict[str, Any]:
@@ -176,20 +381,79 @@ def fitted_elsewhere(provenance: Mapping[str, Any]) -> str:
     )
 
 
+@dataclass(frozen=True)
+class SavedScores:
+    """`train.run.Scores` as `read_scores` finds them: those of its fields that are measured."""
+
+    split: str
+    labels: tuple[str, ...]
+    person_rows: np.ndarray
+    picture_rows: np.ndarray
+    y_true: np.ndarray
+    y_score: np.ndarray
+    distribution: np.ndarray | None
+    index: str
+
+    def of(self, at: np.ndarray) -> "SavedScores":
+        """The persons at these places."""
+        names = ("person_rows", "picture_rows", "y_true", "y_score")
+        soft = None if self.distribution is None else self.distribution[at]
+        some = {name: getattr(self, name)[at] for name in names}
+        return replace(self, distribution=soft, **some)
+
+
 def write_scores(path: Path, scores: "Scores") -> None:
-    """person, picture (rows in the index), split, y_true and y_score (lists), one row a person."""
+    """person, picture (rows in the index), split, y_true, y_score (lists), one row a person.
+
+    Where `scores` have a distribution (N, C), it is one more list. The names of the labels and the
+    digest of the index stand in the metadata of the schema.
+    """
     person_rows = np.asarray(scores.person_rows)
+    columns = {"y_true": scores.y_true, "y_score": scores.y_score}
+    if getattr(scores, "distribution", None) is not None:
+        columns["distribution"] = scores.distribution
     table = pa.table(
         {
             "person": pa.array(person_rows, pa.int32()),
             "picture": pa.array(np.asarray(scores.picture_rows), pa.int32()),
             "split": [scores.split] * len(person_rows),
-            "y_true": pa.array(np.asarray(scores.y_true).tolist(), pa.list_(pa.float32())),
-            "y_score": pa.array(np.asarray(scores.y_score).tolist(), pa.list_(pa.float32())),
+            **{
+                name: pa.array(np.asarray(values).tolist(), pa.list_(pa.float32()))
+                for name, values in columns.items()
+            },
         }
     )
+    about = {"labels": json.dumps(list(scores.labels)), "index": scores.index}
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, path)
+    pq.write_table(table.replace_schema_metadata(about), path)
+
+
+def read_scores(path: Path) -> SavedScores:
+    """What `write_scores` wrote. Raises DataError where it is absent or of an older emocache."""
+    if not path.exists():
+        raise DataError(f"no {path}: run `emocache evaluate` first")
+    table = pq.read_table(path)
+    about = table.schema.metadata or {}
+    if b"labels" not in about:
+        raise DataError(
+            f"{path} does not say of which labels it is, as an older emocache left it: run "
+            "`emocache evaluate` again"
+        )
+    labels = tuple(json.loads(about[b"labels"]))
+
+    def lists(name: str) -> np.ndarray:
+        return table[name].combine_chunks().flatten().to_numpy().reshape(-1, len(labels))
+
+    return SavedScores(
+        split=table["split"][0].as_py(),
+        labels=labels,
+        person_rows=table["person"].to_numpy(),
+        picture_rows=table["picture"].to_numpy(),
+        y_true=lists("y_true"),
+        y_score=lists("y_score"),
+        distribution=lists("distribution") if "distribution" in table.column_names else None,
+        index=about[b"index"].decode(),
+    )
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:
@@ -216,22 +480,6 @@ def read_csv(path: Path) -> list[dict[str, Any]]:
             {name: text if name == "label" else cell(text) for name, text in row.items()}
             for row in csv.DictReader(file)
         ]
-
-
-def _decided(true: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    """F1, the mean over labels and over all decisions, and Jaccard, the mean over persons.
-
-    Over the labels with a positive. A person with nothing true or predicted counts 0.
-    """
-    kept = true.any(axis=0)
-    true, predicted = true[:, kept].astype(bool), predicted[:, kept]
-    both, either = true & predicted, true | predicted
-    size = true.sum(axis=0) + predicted.sum(axis=0)  # 0 for no label: each has a positive
-    return {
-        "F1_macro": np.mean(2 * both.sum(axis=0) / size) if kept.any() else math.nan,
-        "F1_micro": 2 * both.sum() / size.sum() if kept.any() else math.nan,
-        "jaccard": np.mean(both.sum(axis=1) / np.maximum(either.sum(axis=1), 1)),
-    }
 
 
 def _curves(true: np.ndarray, score: np.ndarray, labels: Sequence[str]) -> list[dict[str, Any]]:

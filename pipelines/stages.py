@@ -211,6 +211,13 @@ def evaluate(settings: Settings) -> dict[str, Any]:
     )
 
 
+def compare(settings: Settings, a: Path, b: Path) -> dict[str, Any]:
+    """The heads of two results folders on the persons that both have scored."""
+    from pipelines.evaluation import compare as measure
+
+    return measure(a, b, settings.evaluate)
+
+
 def report(settings: Settings) -> Path:
     from pipelines.report import write_report
     from pipelines.report_data import gather

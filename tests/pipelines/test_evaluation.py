@@ -4,23 +4,61 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from sklearn.metrics import average_precision_score, f1_score, jaccard_score
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    balanced_accuracy_score,
+    f1_score,
+    jaccard_score,
+    precision_score,
+    recall_score,
+)
 
 from cache.errors import DataError
 from pipelines import evaluation
 from tests.pipelines.report_data import LABELS, provenance, results, scores
-from train.metrics import thresholds
+from train.metrics import MEASURES, distribution_measures, mean_average_precision, thresholds
+from train.run import Scores
 from train.settings import Evaluate
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = Evaluate(bootstrap=100)
+
+
+@dataclass(frozen=True)
+class SoftScores(Scores):
+    distribution: np.ndarray | None = None
+
+
+def single_label(split="test", seed=0):
+    """400 persons with one of four labels each."""
+    rng = np.random.default_rng([seed, len(split)])
+    true = np.eye(4, dtype=np.int8)[rng.choice(4, 400, p=[0.5, 0.3, 0.15, 0.05])]
+    score = rng.normal(size=true.shape) + 1.5 * true
+    rows = np.arange(400)
+    return Scores(split, ("a", "b", "c", "d"), rows, rows // 2, true, score, {"no_face": 3}, {})
+
+
+def soft(seed=0):
+    """300 persons, each with a distribution over five labels."""
+    rng = np.random.default_rng(seed)
+    d = rng.dirichlet([0.3, 0.5, 1, 1, 2], 300)
+    p = 0.6 * d + 0.4 * rng.dirichlet(np.ones(5), 300)
+    rows = np.arange(300)
+    labels = ("a", "b", "c", "d", "e")
+    hard = (d > 0.5).astype(np.int8)
+    return SoftScores("test", labels, rows, rows // 3, hard, p, {}, {}, distribution=d)
+
+
+def measured(found, **more):
+    return evaluation.measure(found, list(found.labels), QUICK, provenance(), **more)
 
 
 def test_numbers_of_the_split():
@@ -62,9 +100,15 @@ def test_decisions_use_the_thresholds_of_val_only():
     predicted = (test.y_score >= limits).astype(int)
     true = test.y_true.astype(int)
     assert true.any(axis=0).all()
+
+    def macro(score):
+        return score(true, predicted, average="macro", zero_division=0)
+
     for name, oracle in (
         ("F1_macro", f1_score(true, predicted, average="macro", zero_division=0)),
         ("F1_micro", f1_score(true, predicted, average="micro", zero_division=0)),
+        ("O_F1", f1_score(true, predicted, average="micro", zero_division=0)),
+        ("C_F1", 2 / (1 / macro(precision_score) + 1 / macro(recall_score))),
         ("jaccard", jaccard_score(true, predicted, average="samples", zero_division=0)),
     ):
         assert found.metrics["test"][name] == pytest.approx(oracle)
@@ -74,6 +118,83 @@ def test_decisions_use_the_thresholds_of_val_only():
     assert [row["threshold"] for row in again.per_class] == limits.tolist()
     with pytest.raises(DataError, match="val only"):
         evaluation.measure(val, LABELS, QUICK, provenance(), val=test)
+
+
+def test_single_label_data_has_accuracies_and_a_confusion(tmp_path):
+    test, val = single_label(), single_label("val")
+    numbers = measured(test, val=val).metrics["test"]
+    true, predicted = test.y_true.argmax(axis=1), test.y_score.argmax(axis=1)
+    assert numbers["kind"] == "single"
+    assert numbers["accuracy"] == pytest.approx(accuracy_score(true, predicted))
+    assert numbers["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(true, predicted))
+    assert numbers["chance_accuracy"] == np.bincount(true).max() / 400
+    for name in ("mAP", "accuracy", "balanced_accuracy"):
+        assert numbers[f"{name}_low"] < numbers[name] < numbers[f"{name}_high"]
+    assert numbers["C_F1"] > 0 and numbers["n_dropped"] == 3
+    measured(test).write(tmp_path)
+    confusion = tmp_path / "plots" / "confusion.csv"
+    rows = evaluation.read_csv(confusion)
+    assert rows[0] == {"actual": "abcd"[true[0]], "predicted": "abcd"[predicted[0]]}
+    assert len(rows) == 400
+    # a person of val with two labels: the data are of another kind
+    two = val.y_true.copy()
+    two[0] = 1
+    other = measured(test, val=replace(val, y_true=two))
+    assert other.metrics["test"]["kind"] == "multi" and "accuracy" not in other.metrics["test"]
+    other.write(tmp_path)
+    assert not confusion.exists()
+
+
+def test_distributions_have_six_measures_and_those_of_one_for_everybody():
+    test = soft()
+    numbers = measured(test).metrics["test"]
+    each = distribution_measures(test.distribution, test.y_score)
+    assert (numbers["kind"], numbers["chance_distribution"]) == ("distribution", "uniform")
+    for name in MEASURES:
+        assert numbers[name] == pytest.approx(each[name].mean())
+        assert numbers[f"{name}_low"] < numbers[name] < numbers[f"{name}_high"]
+        better = name in ("cosine", "intersection")
+        assert (numbers[name] > numbers[f"chance_{name}"]) == better
+    assert "C_F1" not in numbers and "accuracy" not in numbers
+    mean = test.distribution.mean(axis=0)
+    again = measured(test, mean_distribution=mean).metrics["test"]
+    assert again["chance_distribution"] == "mean of train"
+    assert again["chance_kl"] < numbers["chance_kl"] and again["kl"] == numbers["kl"]
+    with pytest.raises(DataError, match=r"\(4,\) and there are 5 labels"):
+        measured(test, mean_distribution=mean[:4])
+    with pytest.raises(DataError, match="softmax"):
+        measured(replace(test, y_score=test.y_score * 1.5))
+
+
+def test_labels_that_are_no_distribution_are_counted():
+    test = single_label()
+    hard = SoftScores(**vars(test) | {"distribution": test.y_true.astype(float)})
+    assert evaluation.kind_of(hard) == "single"
+    assert evaluation.kind_of(replace(soft(), distribution=soft().distribution * 2)) == "multi"
+    assert evaluation.kind_of(scores()) == "multi"
+
+
+def test_leaked_persons_are_left_out_beside_the_whole():
+    leaked = np.arange(0, 5000, 3)
+    test = scores()
+    kept = test.person_rows % 3 != 0
+    found = measured(test, leaked=leaked).metrics["test"]
+    assert found["n_leaked"] == (~kept).sum() and found["n_evaluated"] == 400
+    expected = mean_average_precision(test.y_true[kept], test.y_score[kept])
+    assert found["mAP_without_leaked"] == pytest.approx(expected)
+    assert found["mAP"] == measured(test).metrics["test"]["mAP"]
+    one = single_label()
+    kept = one.person_rows % 3 != 0
+    found = measured(one, leaked=leaked).metrics["test"]
+    hits = one.y_true.argmax(axis=1) == one.y_score.argmax(axis=1)
+    assert found["accuracy_without_leaked"] == pytest.approx(hits[kept].mean())
+    found = measured(soft(), leaked=leaked).metrics["test"]
+    each = distribution_measures(soft().distribution, soft().y_score)["kl"]
+    assert found["kl_without_leaked"] == pytest.approx(each[np.arange(300) % 3 != 0].mean())
+    for nobody in (None, np.array([], int), np.array([9])):
+        assert "n_leaked" not in measured(test, leaked=nobody).metrics["test"]
+    everybody = measured(test, leaked=test.person_rows).metrics["test"]
+    assert (everybody["n_leaked"], everybody["mAP_without_leaked"]) == (400, None)
 
 
 def test_one_label_with_a_positive_and_none():

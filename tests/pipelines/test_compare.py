@@ -1,0 +1,172 @@
+"""emocache compare: two result folders, the same persons, shared resamples."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cache.errors import DataError
+from pipelines import evaluation
+from tests.pipelines.report_data import LABELS, provenance, scores
+from tests.pipelines.test_evaluation import QUICK, single_label, soft
+from train import metrics
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def written(folder, found, head="hugme"):
+    about = {**provenance(), "head": head}
+    evaluation.evaluate(found, list(found.labels), QUICK, about, folder=folder)
+    return folder
+
+
+def noisy(found, noise=1.0):
+    rng = np.random.default_rng(1)
+    return replace(found, y_score=found.y_score + rng.normal(0, noise, found.y_score.shape))
+
+
+@pytest.fixture
+def two(tmp_path):
+    """Results of a head, and of a worse one."""
+    return written(tmp_path / "a", scores()), written(tmp_path / "b", noisy(scores()), "rrla")
+
+
+def test_map_of_two_heads(two):
+    found = evaluation.compare(*two, QUICK)
+    (row,) = found["measures"]
+    a, b = (evaluation.read_metrics(folder)["test"]["mAP"] for folder in two)
+    assert (row["measure"], row["a"], row["b"]) == ("mAP", pytest.approx(a), pytest.approx(b))
+    assert row["difference"] == pytest.approx(b - a)
+    assert row["low"] < row["difference"] < row["high"] < 0
+    assert row["p"] == pytest.approx(2 / 101)
+    assert (found["n_evaluated"], found["n_pictures"], found["kind"]) == (400, 200, "multi")
+    assert (found["b"]["head"], found["b"]["n_dropped"], found["b"]["n_only"]) == ("rrla", 4, 0)
+    itself = evaluation.compare(two[0], two[0], QUICK)["measures"][0]
+    assert (itself["difference"], itself["p"]) == (0, 1)
+
+
+def test_measures_follow_the_kind_of_the_labels(tmp_path):
+    one = single_label()
+    a, b = written(tmp_path / "a", one), written(tmp_path / "b", noisy(one))
+    rows = {row["measure"]: row for row in evaluation.compare(a, b, QUICK)["measures"]}
+    assert list(rows) == ["mAP", "accuracy", "balanced_accuracy"]
+    for name, row in rows.items():
+        assert row["a"] == pytest.approx(evaluation.read_metrics(a)["test"][name])
+        assert row["low"] <= row["difference"] <= row["high"]
+    many = soft()
+    blurred = replace(many, y_score=0.5 * many.y_score + 0.1)
+    a, b = written(tmp_path / "c", many), written(tmp_path / "d", blurred)
+    rows = {row["measure"]: row for row in evaluation.compare(a, b, QUICK)["measures"]}
+    assert list(rows) == list(metrics.MEASURES)
+    assert rows["kl"]["difference"] > 0 > rows["cosine"]["difference"]
+    assert rows["kl"]["b"] == pytest.approx(evaluation.read_metrics(b)["test"]["kl"], rel=1e-5)
+
+
+def test_persons_are_matched_by_their_row(two, tmp_path):
+    test = scores()
+    order = np.random.default_rng(0).permutation(400)[:350]
+    names = ("person_rows", "picture_rows", "y_true", "y_score")
+    fewer = replace(test, **{name: getattr(test, name)[order] for name in names})
+    found = evaluation.compare(two[0], written(tmp_path / "c", fewer), QUICK)
+    assert found["measures"][0]["difference"] == 0
+    assert (found["n_evaluated"], found["a"]["n_only"], found["b"]["n_only"]) == (350, 50, 0)
+
+
+def test_scores_come_back_as_they_were_written(tmp_path):
+    for found in (replace(scores(), index="d1ge5t"), soft()):
+        evaluation.write_scores(tmp_path / "scores.parquet", found)
+        back = evaluation.read_scores(tmp_path / "scores.parquet")
+        assert (back.split, back.labels, back.index) == (found.split, found.labels, found.index)
+        np.testing.assert_array_equal(back.person_rows, found.person_rows)
+        np.testing.assert_array_equal(back.y_true, found.y_true)
+        np.testing.assert_allclose(back.y_score, found.y_score, rtol=1e-6)
+        assert (back.distribution is None) == (getattr(found, "distribution", None) is None)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"split": "val"}, "split is test in the one and val in the other: set evaluate.split"),
+        ({"labels": (*LABELS[:-1], "Yawning")}, "Yearning in the one and .*Yawning in the other"),
+        ({"index": "5" * 64}, "index is unknown in the one and 555555555555 in the other"),
+        ({"person_rows": np.arange(400) + 5000}, "no person is scored in both"),
+        ({"y_true": 1 - scores().y_true}, "the same persons have other labels"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(two, tmp_path, change, says):
+    other = written(tmp_path / "c", replace(scores(), **change))
+    with pytest.raises(DataError, match=says):
+        evaluation.compare(two[0], other, QUICK)
+
+
+def test_results_of_an_older_emocache_are_refused(two):
+    import pyarrow.parquet as pq
+
+    path = two[1] / "scores.parquet"
+    pq.write_table(pq.read_table(path).replace_schema_metadata(None), path)
+    with pytest.raises(DataError, match=r"b/scores\.parquet does not say.*evaluate` again"):
+        evaluation.compare(*two, QUICK)
+    path.unlink()
+    with pytest.raises(DataError, match="run `emocache evaluate` first"):
+        evaluation.compare(*two, QUICK)
+
+
+# ---- the command ---------------------------------------------------------------------------
+
+
+def test_the_command_shows_a_table_or_json(two, emocache, monkeypatch):
+    monkeypatch.chdir(two[0].parent)
+    shutil.copy(ROOT / "params.yaml", ".")
+    done = emocache("compare", "a", "b", "--set", "evaluate.bootstrap=200")
+    assert done.code == 0
+    for said in (
+        "mAP",
+        "B - A",
+        "points",
+        "95% interval",
+        "at most 0.01",
+        "N evaluated 400 of test",
+        "rrla",
+    ):
+        assert said in done.out, said
+    assert "N dropped 4" in done.out and "made-up scores" in done.out
+    done = emocache("compare", "a", "b", "--json")
+    assert done.code == 0 and json.loads(done.out)["measures"][0]["measure"] == "mAP"
+    assert json.loads(done.out)["resamples"] == 1000
+
+
+def test_the_command_refuses_in_a_sentence(two, emocache, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "params.yaml", ".")
+    done = emocache("compare", "a", "nowhere")
+    assert done.code == 1 and "refused: no nowhere/scores.parquet" in done.err
+    assert emocache("compare", "a").code == 2
+
+
+@pytest.mark.parametrize("kind", ["multi", "single", "distribution"])
+def test_each_kind_of_labels_is_shown_with_its_measures(kind, capsys):
+    from pipelines.cli import _show_metrics
+
+    made = {"multi": scores, "single": single_label, "distribution": soft}[kind]()
+    val = {"multi": lambda: scores("val"), "single": lambda: single_label("val")}.get(kind)
+    found = evaluation.measure(
+        made,
+        list(made.labels),
+        QUICK,
+        {**provenance(), "head": "hugme"},
+        val=val and val(),
+        leaked=made.person_rows[:7],
+    ).metrics
+    _show_metrics(found)
+    said = capsys.readouterr().out
+    for word in {
+        "multi": ["mAP", "random order", "C-F1, O-F1", "Jaccard"],
+        "single": ["accuracy", "balanced accuracy", "most frequent label", "mAP"],
+        "distribution": [*metrics.MEASURES, "uniform distribution for all"],
+    }[kind]:
+        assert word in said, word
+    assert ", without 7 leaked persons" in said and "N dropped" in said
+    assert ("mAP" in said) == (kind != "distribution")

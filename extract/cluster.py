@@ -41,7 +41,8 @@ NAME = "emocache"
 AHEAD = 2  # tasks in flight for each worker: one that runs, one that waits
 DEATHS = 3  # of workers over one task, until the task is given up
 
-Shard = tuple[Sequence[Task], Sequence[int]]  # its tasks; and the label rows, which are a shard too
+Labels = Mapping[str, Sequence[int]]  # rows by view
+Shard = tuple[Sequence[Task], Labels]  # its tasks; and the rows of labels, which are a shard too
 
 
 class Extractor(WorkerPlugin):
@@ -68,12 +69,12 @@ class Extractor(WorkerPlugin):
 
             torch.set_num_threads(self.threads)
 
-    def run(self, tasks: Sequence[Task], label_rows: Sequence[int]) -> Computed:
+    def run(self, tasks: Sequence[Task], label_rows: Labels) -> Computed:
         """All rows of one shard."""
         with self.lock:
             return self._run(tasks, label_rows)
 
-    def _run(self, tasks: Sequence[Task], label_rows: Sequence[int]) -> Computed:
+    def _run(self, tasks: Sequence[Task], label_rows: Labels) -> Computed:
         before = Counter(self.networks.meter.seconds)
         done = Computed(tasks)
         parts: list[Computed] = []
@@ -90,7 +91,7 @@ class Extractor(WorkerPlugin):
         return done
 
 
-def run_shard(tasks: Sequence[Task], label_rows: Sequence[int]) -> Computed:
+def run_shard(tasks: Sequence[Task], label_rows: Labels) -> Computed:
     """Runs on a worker."""
     return get_worker().plugins[NAME].run(tasks, label_rows)
 
@@ -118,7 +119,7 @@ def compute_elsewhere(
         client.register_plugin(Extractor(data, alone, views, bare, threads), name=NAME)
         networks.meter.processes = workers
 
-        shards: list[Shard] = [(tasks, []) for tasks in plan.shards]
+        shards: list[Shard] = [(tasks, {}) for tasks in plan.shards]
         if plan.labels:
             shards.insert(0, ([], plan.labels))
         suspects: list[Shard] = []

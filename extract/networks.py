@@ -35,7 +35,7 @@ class Network:
     arithmetic: float32, or autocast to bfloat16 or float16, which belongs in a cache key too.
     """
 
-    kind = ""  # what it is for: picture, depth, text; faces, objects, people
+    kind = ""  # what it is for: picture, depth, text, words; faces, objects, people
     any_name = False  # whether names that no pattern knows may be of this class
     code = 1  # raise it when a change to a class changes a number
     cpu_batch = 256  # more at a time gain nothing there, and take memory
@@ -161,7 +161,7 @@ class Registry:
         network the name is when another kind was asked for.
 
         A name no pattern knows is allowed where `kind` says which family it is of and that family
-        takes any name (text and depth networks out of a folder of the user's own).
+        takes any name (depth, text and word networks out of a folder of the user's own).
         """
         self.load()
         low = name.lower()

@@ -36,21 +36,17 @@ class Task:
 @dataclass
 class Plan:
     """rows: the rows to compute for each view; reasons: why, a sentence a view; tasks: the same
-    rows by picture, shard after shard; label rows need no picture."""
+    rows by picture, shard after shard; labels: those of views of labels, which need no picture."""
 
     rows: dict[str, np.ndarray] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
     tasks: list[Task] = field(default_factory=list)
+    labels: dict[str, list[int]] = field(default_factory=dict)
 
     @property
     def shards(self) -> list[list[Task]]:
         """The tasks, shard by shard: what one process computes in one go."""
         return [list(tasks) for _, tasks in groupby(self.tasks, key=lambda task: task.shards)]
-
-    @property
-    def labels(self) -> list[int]:
-        """The label rows to compute."""
-        return self.rows.get("labels", np.zeros(0, int)).tolist()
 
     @property
     def empty(self) -> bool:
@@ -88,9 +84,11 @@ def make_plan(
         if only is not None:
             rows = rows[np.isin(rows, only.get(name, ()))]
         plan.rows[name], plan.reasons[name] = rows, reason
+        if view.rows == "labels":
+            if len(rows):
+                plan.labels[name] = rows.tolist()
+            continue
         for row in rows.tolist():
-            if view.rows == "labels":
-                continue
             person = row if view.rows == "persons" else int(first[row])
             picture = int(index.picture_rows[person])
             shards = person // shard_rows, picture // shard_rows

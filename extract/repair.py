@@ -81,7 +81,10 @@ def _same_keys(found: Findings, root: Path, views: Mapping[str, View], networks:
     """What is put back must be what was there."""
     for name in {damage.view for damage in found.damages if damage.rows}:
         if name not in views:
-            raise KeyMismatch(f"{root} has a damaged view {name!r} that the settings do not know")
+            raise KeyMismatch(
+                f"{root} has a damaged view {name!r} that the settings do not have: set "
+                f"views.{name} as it was"
+            )
         stored, parts = stored_view(root, name), views[name].parts(networks)
         if stored and stored.spec.key != key_of(parts):
             raise KeyMismatch(

@@ -156,14 +156,17 @@ def compute(
             networks.map = map
 
 
-def labels(rows: Sequence[int], views: Mapping[str, View], networks: Networks) -> Computed:
-    """The rows of the labels, which need no picture."""
-    view = views["labels"]
-    sentences = [view.definitions[row]["definition"] for row in rows]
-    found = view.compute(sentences, networks)
-    return Computed(
-        (), {"labels": list(zip(rows, found, strict=True))}, {"labels": view.spec(networks)}
-    )
+def labels(
+    rows: Mapping[str, Sequence[int]], views: Mapping[str, View], networks: Networks
+) -> Computed:
+    """The rows of the views of labels, by view, which need no picture."""
+    done = Computed()
+    for name, numbers in rows.items():
+        view = views[name]
+        found = view.run([view.subject(view.definitions[row]) for row in numbers], networks)
+        done.rows[name] = list(zip(numbers, found, strict=True))
+        done.specs[name] = view.spec(networks)
+    return done
 
 
 def _of_block(block: list[Ready], views: Mapping[str, View], networks: Networks) -> Computed:
@@ -306,6 +309,7 @@ class _Writers:
 
 
 def give_definitions(views: Mapping[str, View], index: Index) -> None:
-    """Hand the label definitions of the index to the view that reads them."""
-    if "labels" in views:
-        views["labels"].definitions = [dict(one) for one in index.definitions]
+    """Hand the labels of the index, with their definitions, to the views that read them."""
+    for view in views.values():
+        if view.rows == "labels":
+            view.definitions = [dict(one) for one in index.definitions]

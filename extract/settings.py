@@ -77,6 +77,10 @@ class Labels(Settings):
     pooling: Literal["mean", "cls"] = "mean"
 
 
+class Words(Settings):
+    network: str | None = None  # none: the view is left out
+
+
 class Views(Settings):
     body: Body = Body()
     head: Head = Head()
@@ -84,6 +88,7 @@ class Views(Settings):
     depth: Depth = Depth()
     scene: Scene = Scene()
     labels: Labels = Labels()
+    words: Words = Words()
     precision: Precision = "float32"
 
 

@@ -6,6 +6,7 @@ Raise a view's `version` when its code changes a number.
 """
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -23,7 +24,7 @@ from extract.weights import Weights, find
 if TYPE_CHECKING:
     import torch
 
-VIEW_NAMES = ("body", "head", "objects", "depth", "scene", "labels")
+VIEW_NAMES = ("body", "head", "objects", "depth", "scene", "labels", "words")
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,7 @@ class View:
     kind: ClassVar[str] = "picture"  # of the backbone
     finds: ClassVar[str] = ""  # kind of the detector, for views that have one
     version: ClassVar[int] = 1
+    definitions: Sequence[Mapping[str, str]] = ()  # `Index.definitions`, where rows are labels
 
     def __init__(self, settings: Any, dtype: str = "float16"):
         self.settings, self.dtype = settings, dtype
@@ -163,6 +165,11 @@ class View:
 
     def arrays(self, networks: Networks) -> Mapping[str, ArraySpec]:
         raise NotImplementedError
+
+    def subject(self, label: Mapping[str, str]) -> Any:
+        """What `prepare` takes for a label of `definitions`, where rows are labels: here the
+        definition."""
+        return label["definition"]
 
     def prepare(self, subject: Subject) -> Any:
         """What `compute` takes for this subject: all that can be done before a network is asked,
@@ -393,21 +400,23 @@ class Scene(View):
         return [Row("ok", {"features": f}) for f in self._features(inputs, networks)]
 
 
-class Labels(View):
-    """One row a label: its definition read by the text encoder. Subjects are sentences."""
+class LabelView(View):
+    """One row a label. Names and definitions decide the numbers, so they are part of the key."""
 
-    name, rows, kind = "labels", "labels", "text"
-
-    def __init__(self, settings: Any, dtype: str = "float16"):
-        super().__init__(settings, dtype)
-        self.definitions: list[dict[str, str]] = []
+    rows = "labels"
 
     def parts(self, networks):
-        return super().parts(networks) | {"definitions": self.definitions}
+        return super().parts(networks) | {"definitions": list(self.definitions)}
 
     def arrays(self, networks):
         width = self.backbone(networks).width
         return {"features": ArraySpec((width,), self.dtype, dims=("feature",))}
+
+
+class Labels(LabelView):
+    """Each label's definition read by the text encoder. Subjects are sentences."""
+
+    name, kind = "labels", "text"
 
     def compute(self, inputs, networks):
         network = self.backbone(networks)
@@ -415,10 +424,61 @@ class Labels(View):
         return [Row("ok", {"features": f}) for f in features]
 
 
+class Words(LabelView):
+    """Each label's name as the mean of its words' vectors, features (D,). Subjects are labels with
+    their definitions, as `Index.definitions` has them.
+
+    A name is split wherever there is no letter (`Doubt/Confusion`: doubt, confusion); words that
+    the vocabulary lacks are left out. A label of which it has no word takes the mean over the
+    known words of its definition, and is named in the view's facts under `from_definition`; one
+    of which it has none there either has the status `missing`, with a reason.
+    """
+
+    name, kind = "words", "words"
+
+    def facts(self, networks):
+        taken = {one["label"]: self._vectors(one, networks)[0] for one in self.definitions}
+        return {"from_definition": [name for name, text in taken.items() if text == "definition"]}
+
+    def subject(self, label):
+        return label
+
+    def compute(self, inputs, networks):
+        return [self._row(label, networks) for label in inputs]
+
+    def _row(self, label: Mapping[str, str], networks: Networks) -> Row:
+        text, vectors = self._vectors(label, networks)
+        if text:
+            return Row("ok", {"features": vectors.mean(axis=0, dtype=np.float64)})
+        return Row(
+            "missing",
+            reason=f"{self.settings.network} knows no word of the label {label['label']!r} or of "
+            "its definition: set views.words.network to another vocabulary",
+        )
+
+    def _vectors(self, label: Mapping[str, str], networks: Networks) -> tuple[str, np.ndarray]:
+        """Which text of the label has known words, "" for none; their vectors (n, D)."""
+        network = self.backbone(networks)
+        for text in ("label", "definition"):
+            words = words_of(label[text])
+            known = network(words)
+            if known:
+                return text, np.stack([known[word] for word in words if word in known])
+        return "", np.zeros((0, network.width), np.float32)
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text, in lower case: whatever stands between two characters that are no
+    letters."""
+    return re.findall(r"[^\W\d_]+", text.lower())
+
+
 def make_views(settings: config.Views, dtype: str) -> dict[str, View]:
-    """Every view by name, in the order in which they are computed."""
-    classes: tuple[type[View], ...] = (Body, Head, Objects, Depth, Scene, Labels)
-    return {cls.name: cls(getattr(settings, cls.name), dtype) for cls in classes}
+    """The views by name, in the order in which they are computed; one whose network is set to null
+    is left out."""
+    classes: tuple[type[View], ...] = (Body, Head, Objects, Depth, Scene, Labels, Words)
+    views = {cls.name: cls(getattr(settings, cls.name), dtype) for cls in classes}
+    return {name: view for name, view in views.items() if view.settings.network is not None}
 
 
 def is_subject(box: np.ndarray, subject: images.Box) -> bool:

@@ -135,6 +135,8 @@ def safe_name(network: str) -> str:
 
 
 def _folder(network: str, settings: config.Weights) -> Weights:
+    from extract.convert import begins_with_vector, vectors_from_text
+
     if settings.folder is None:
         raise _Absent("weights.folder is not set")
     folder = settings.folder.expanduser()
@@ -150,36 +152,48 @@ def _folder(network: str, settings: config.Weights) -> Weights:
             return _from_folder(network, path, _hash(path, settings))
         for ending in (".pth", ".pt"):
             if (path := folder / f"{stem}{ending}").exists():
-                return _from_folder(network, *_unpickled(path, settings))
-    raise _Absent(f"{folder} has no {safe_name(network)}.safetensors, .pth or folder of that name")
+                return _from_folder(network, *_plain_copy(path, settings, _unpickle))
+        if (path := folder / f"{stem}.txt").exists() and begins_with_vector(path):
+            return _from_folder(network, *_plain_copy(path, settings, vectors_from_text))
+    raise _Absent(
+        f"{folder} has no {safe_name(network)}.safetensors, .pth, .txt of word vectors or folder "
+        "of that name"
+    )
 
 
 def _from_folder(network: str, path: Path, sha256: str) -> Weights:
     return Weights(network, "folder", path.name, path, sha256, "as its owner states")
 
 
-def _unpickled(path: Path, settings: config.Weights) -> tuple[Path, str]:
-    """A .pth as safetensors in the store; torch's restricted loader takes tensors only."""
-    import torch
-    from safetensors.torch import save_file
-
+def _plain_copy(
+    path: Path, settings: config.Weights, save: Callable[[Path, Path], None]
+) -> tuple[Path, str]:
+    """A file as safetensors in the store, which `save(path, to)` makes; the file's own SHA-256."""
     sha256 = _hash(path, settings)
     plain = settings.store.expanduser() / "from-folder" / f"{path.stem}-{sha256[:16]}.safetensors"
     if not plain.exists():
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            # Copies, since safetensors refuses two names for one piece of memory.
-            state = {name: value.contiguous().clone() for name, value in state.items()}
-        except Exception as error:  # torch raises many kinds
-            raise WeightsError(
-                f"{path} is not a plain state dict ({first_line(error)}): save "
-                "model.state_dict() only, best as .safetensors"
-            ) from error
         plain.parent.mkdir(parents=True, exist_ok=True)
         unfinished = plain.with_suffix(f".{os.getpid()}.partial")
-        save_file(state, unfinished)
+        save(path, unfinished)
         os.replace(unfinished, plain)
     return plain, sha256
+
+
+def _unpickle(path: Path, to: Path) -> None:
+    """A .pth's tensors; torch's restricted loader takes nothing else."""
+    import torch
+    from safetensors.torch import save_file
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        # Copies, since safetensors refuses two names for one piece of memory.
+        state = {name: value.contiguous().clone() for name, value in state.items()}
+    except Exception as error:  # torch raises many kinds
+        raise WeightsError(
+            f"{path} is not a plain state dict ({first_line(error)}): save "
+            "model.state_dict() only, best as .safetensors"
+        ) from error
+    save_file(state, to)
 
 
 def _hash(path: Path, settings: config.Weights) -> str:

@@ -249,7 +249,8 @@ def from_arrays(
             if len(view.status) != len(labels) or (view.status != STATUS["ok"]).any():
                 raise CacheError(
                     f"view {name!r} has {int((view.status == STATUS['ok']).sum())} labels, the "
-                    f"index has {len(labels)}: run `emocache extract`"
+                    f"index has {len(labels)}: run `emocache extract`, or set views.{name}.network "
+                    "to one that knows them all"
                 )
             label_views[name] = arrays["features"].float()
             continue

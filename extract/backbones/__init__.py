@@ -1,8 +1,9 @@
-"""Frozen networks that turn pictures or sentences into features, found by name.
+"""Frozen networks that turn pictures, sentences or words into features, found by name.
 
     load_backbone("resnet50", settings.weights)                          uint8 (B,3,H,W) -> (B,2048)
     load_backbone("Intel/dpt-hybrid-midas", settings.weights)            -> features, depth maps
     load_backbone("bert-base-uncased", settings.weights)                 list of str -> (B,W)
+    load_backbone("glove-6b-50d", settings.weights)      list of str -> {known word: (50,)}
 
 Importing this package, and `describe`, load no network library; `load_backbone` does.
 """
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from extract.settings import Weights as WeightsSettings
     from extract.weights import Weights
 
-backbones = Registry("backbone", "extract.backbones", ("resnet", "midas", "text"))
+backbones = Registry("backbone", "extract.backbones", ("resnet", "midas", "text", "words"))
 backbone = backbones.add
 
 
@@ -29,9 +30,9 @@ def load_backbone(
 ) -> Network:
     """Build a backbone and fill it with the weights that `settings` allow.
 
-    `kind` is "picture", "depth" or "text"; with it, depth and text networks of any name are taken,
-    without it only names the registry knows. Raises SettingsError for a name it does not know,
-    WeightsError where no source has the weights.
+    `kind` is "picture", "depth", "text" or "words"; with it, depth, text and word networks of any
+    name are taken, without it only names the registry knows. Raises SettingsError for a name it
+    does not know, WeightsError where no source has the weights.
     """
     from extract.weights import find
 

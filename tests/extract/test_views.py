@@ -26,24 +26,31 @@ from extract.weights import Weights
 from tests.networks import real, untrained
 
 DEPTH, MINILM = "Intel/dpt-swinv2-tiny-256", "sentence-transformers/all-MiniLM-L6-v2"
+GLOVE = "glove-6b-50d"
+LABEL_VIEWS = ("labels", "words")
 SETTINGS = config.Views(
     objects=config.Objects(detector="yolo26n", k=6, score=0.25),
     depth=config.Depth(network=DEPTH, size=256),
     labels=config.Labels(network=MINILM),
+    words=config.Words(network=GLOVE),
 )
 ALIKE = 2e-3  # between float32 features alone and among neighbours: a sum in another order
 
 
 @pytest.fixture(scope="module")
 def networks() -> Networks:
-    """Real networks, each loaded once; the depth network, which no package has, is untrained."""
+    """Real networks, each loaded once; untrained are the depth network, which no package has, and
+    the word vectors, which are large (their own tests have them)."""
     for name in ("resnet50", "blazeface", "yolo26n", MINILM):
         settings = real(name)
     found = Networks(settings, batch=4)
-    found._found[DEPTH] = dataclasses.replace(untrained(DEPTH), sha256="untrained")
+    for name in (DEPTH, GLOVE):
+        found._found[name] = dataclasses.replace(untrained(name), sha256="untrained")
     from extract.backbones.midas import Depth
+    from extract.backbones.words import Words
 
     found._loaded[DEPTH, "depth"] = Depth(found._found[DEPTH])
+    found._loaded[GLOVE, "words"] = Words(found._found[GLOVE])
     return found
 
 
@@ -429,7 +436,11 @@ def test_neighbours_change_nothing(views, networks, name, record_property):
 def test_the_layout_fits_the_rows(networks, name, tmp_path):
     """Rows go through the store in float16 and come back in the shapes that `arrays` promised."""
     view = make_views(SETTINGS, "float16")[name]
-    subjects = ["love", "pain"] if name == "labels" else [ASTRONAUT, texture()]
+    subjects = [ASTRONAUT, texture()]
+    if name in LABEL_VIEWS:
+        labels = {"Love": "fond feelings", "Pain": "suffering"}
+        view.definitions = [{"label": n, "definition": words} for n, words in labels.items()]
+        subjects = [view.subject(label) for label in view.definitions]
     rows = view.run(subjects, networks)
     spec = view.spec(networks)
     writer = ViewWriter(tmp_path, spec, ["a", "b"])
@@ -441,7 +452,7 @@ def test_the_layout_fits_the_rows(networks, name, tmp_path):
     assert kept.read("features").dtype == np.float16
     for array, value in rows[0].values.items():
         assert np.allclose(kept.read(array)[0], value, rtol=2e-3, atol=2e-3)
-    assert kept.trained == (name != "depth")
+    assert kept.trained == (name not in ("depth", "words"))
     names = [weights["network"] for weights in kept.weights]
     assert names == view.network_names() and len(set(names)) == len(names)
     if name == "objects":
@@ -488,6 +499,7 @@ OTHER = {
     "depth": {"network": "Intel/dpt-large", "size": 384, "grid": 4},
     "scene": {"network": "resnet18", "size": 96},
     "labels": {"network": "bert-base-uncased", "pooling": "cls"},
+    "words": {"network": "mine"},
 }
 
 
@@ -526,7 +538,7 @@ def test_every_setting_changes_the_key_of_its_view_alone(hashes, name, setting):
     assert any(line.startswith(f"settings.{setting}: ") for line in said)
 
 
-@pytest.mark.parametrize("network", ["resnet50", "blazeface", "yolo26n", DEPTH, MINILM])
+@pytest.mark.parametrize("network", ["resnet50", "blazeface", "yolo26n", DEPTH, MINILM, GLOVE])
 def test_other_weights_change_the_keys_of_the_views_that_run_them(hashes, network):
     before = {name: parts(name) for name in module.VIEW_NAMES}
     hashes[network] = "other"
@@ -555,7 +567,7 @@ def test_precision_changes_every_key(hashes, name):
 def test_code_and_decoder_are_part_of_the_key(hashes, name, monkeypatch):
     before = key_of(parts(name))
     monkeypatch.setitem(images.RULE, "decoder", "Pillow 0.1")
-    assert (key_of(parts(name)) != before) == (name != "labels")
+    assert (key_of(parts(name)) != before) == (name not in LABEL_VIEWS)
     before = key_of(parts(name))
     monkeypatch.setattr(type(make_views(SETTINGS, "float16")[name]), "version", 99)
     assert key_of(parts(name)) != before
@@ -574,11 +586,20 @@ def test_what_the_weights_want_done_to_pixels_is_part_of_the_key(hashes, monkeyp
     assert key_of(parts("body")) != key_of(before)
 
 
-def test_definitions_are_part_of_the_labels_key(hashes):
-    views = make_views(SETTINGS, "float16")
-    before = key_of(views["labels"].parts(Networks(config.Weights())))
-    views["labels"].definitions = [{"label": "joy", "definition": "delight"}]
-    assert key_of(views["labels"].parts(Networks(config.Weights()))) != before
+@pytest.mark.parametrize("name", LABEL_VIEWS)
+def test_names_and_definitions_are_part_of_a_label_views_key(hashes, name):
+    view = make_views(SETTINGS, "float16")[name]
+    keys = set()
+    for label, text in (("joy", "delight"), ("Joy", "delight"), ("joy", "fun"), (None, None)):
+        view.definitions = [{"label": label, "definition": text}] if label else []
+        keys.add(key_of(view.parts(Networks(config.Weights()))))
+    assert len(keys) == 4
+
+
+def test_a_view_without_a_network_is_left_out():
+    names = tuple(make_views(config.Views(), "float16"))
+    assert names == tuple(name for name in module.VIEW_NAMES if name != "words")
+    assert tuple(make_views(SETTINGS, "float16")) == module.VIEW_NAMES
 
 
 @pytest.mark.parametrize("name", module.VIEW_NAMES)

@@ -383,6 +383,52 @@ def _four(value: float | None) -> str:
 
 
 @app.command()
+def probe(set_: Set = [], file: Params = PARAMS, as_json: Json = False) -> None:
+    """What each view is worth to a linear head: alone, with all others, and left out; in seconds.
+
+    Example: emocache probe --set evaluate.split=val
+    """
+    settings = params.load(file, set_)
+    with bar("sets of views", as_json) as progress:
+        result = stages.probe(settings, progress)
+    say(result, as_json, _show_probe)
+
+
+def _show_probe(found: dict[str, Any]) -> None:
+    untrained(found["untrained"])
+    table = Table("views", "penalty", "mAP on val", f"mAP on {found['split']}", "interval")
+    blind = []
+    names = {name for row in found["rows"] for name in row["views"]}
+    for row in found["rows"]:
+        left_out = sorted(names - set(row["views"]))
+        called = {"all": "all", "without": f"all but {', '.join(left_out)}"}
+        table.add_row(
+            called.get(row["set"], row["views"][0]),
+            f"{row['penalty']:g}",
+            _percent(row["val_mAP"]),
+            _percent(row["mAP"]),
+            f"{_percent(row['low'])} to {_percent(row['high'])}",
+        )
+        if row["set"] == "alone" and not row["signal"]:
+            blind.append(row["views"][0])
+    out.print(table)
+    out.print(
+        f"N evaluated {found['persons']:,}, N dropped {sum(found['dropped'].values()):,} "
+        f"({counts(found['dropped'])}); random order {_percent(found['random_mAP'])}; "
+        f"{found['confidence']:.0%} intervals over pictures, seed {found['seed']}; cache key "
+        f"{found['cache_key'][:12]}"
+    )
+    if blind:
+        out.print(
+            f"[yellow]no signal that a line can see, in the view alone: {', '.join(blind)}[/]"
+        )
+    if found["absent"]:
+        out.print(f"not in the cache: {', '.join(found['absent'])}")
+    if found["note"]:
+        out.print(f"[yellow]{escape(found['note'])}[/]")
+
+
+@app.command()
 def compare(
     a: Annotated[Path, typer.Argument(metavar="RESULTS_A", help="Where `evaluate` wrote.")],
     b: Annotated[Path, typer.Argument(metavar="RESULTS_B", help="Another such folder.")],

@@ -207,8 +207,23 @@ def evaluate(settings: Settings) -> dict[str, Any]:
         "versions": info["versions"],
     }
     return measure(
-        scores, list(scores.labels), settings.evaluate, provenance, val=val, folder=RESULTS
+        scores,
+        list(scores.labels),
+        settings.evaluate,
+        provenance,
+        val=val,
+        mean_distribution=scores.train_mean,
+        folder=RESULTS,
     )
+
+
+def probe(settings: Settings, progress: Progress = lambda done, total: None) -> dict[str, Any]:
+    """What each view is worth to a linear head."""
+    from train.probe import probe as measure
+
+    index_of(settings)
+    device = device_of(settings)
+    return measure(settings.cache.root, settings.train, settings.evaluate, device, progress)
 
 
 def compare(settings: Settings, a: Path, b: Path) -> dict[str, Any]:

@@ -32,7 +32,8 @@ AT_ONCE = 1024  # persons in one forward pass without gradient
 class Fitted:
     """model: the head of the kept epoch, in evaluation mode; history: a row an epoch with epoch
     (from 1), train_loss, val_loss and val_map (NaN where val cannot say); best_epoch: the kept
-    one; selected_by: "val_map", "val_loss" (val has no positive) or "last"."""
+    one; selected_by: "val_map", "val_loss" (val has no
+    positive, or distributions) or "last"."""
 
     model: Any
     history: list[dict[str, int | float]]
@@ -49,18 +50,19 @@ def fit(
     """Fit the head `settings.head` on the train persons; keep the epoch that is best on val.
 
     Better is a higher val mAP, or at equal mAP a lower val loss; the val loss alone where no val
-    person has any label. With one seed the result is the same to the last bit on CPU. `progress`
-    gets each row of the history. resume: a file that holds the fit between two epochs, written
-    every `settings.save_every` seconds; a fit of the same settings and features that was killed
-    goes on from there and ends as if it had not been. Raises DataError when train or val is
-    empty, SettingsError when the loss stops being finite.
+    person has any label, or labels are distributions. With one seed the result is the same to the
+    last bit on CPU. `progress` gets each row of the history. resume: a file that holds the fit
+    between two epochs, written every `settings.save_every` seconds; a fit of the same settings and
+    features that was killed goes on from there and ends as if it had not been. Raises DataError
+    when train or val is empty, SettingsError when the loss stops being finite.
     """
     train, val = features.rows("train"), features.rows("val")
     _refuse_empty(features, settings, len(train), len(val))
     if settings.select == "last":
         selected_by = "last"
     else:
-        selected_by = "val_map" if bool((features.truth(val) > 0.5).any()) else "val_loss"
+        ranked = features.kind != "distribution" and bool((features.truth(val) > 0.5).any())
+        selected_by = "val_map" if ranked else "val_loss"
     say = progress or (lambda row: None)
     with _seeded(settings.seed, features.device):
         run = _Run(features, settings, train)

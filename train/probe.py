@@ -1,12 +1,13 @@
 """What each view is worth to a linear head: alone, all together, and all but one of them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from cache.errors import DataError
+from cache.keys import key_of
 from cache.store import view_names
 from train.data import load
 from train.heads import get_head
@@ -26,13 +27,13 @@ def probe(
     all but each; features are factorised once. Views that the cache lacks are left out and named.
 
     Gives split, persons, dropped, random_mAP (what scores without information reach), absent,
-    untrained, index, keys and rows. A row has views, set (`alone`, `all`, `without`), penalty
-    (chosen on val), val_mAP, mAP on the split with low and high (bootstrap over pictures), and
-    signal: whether the interval lies above random_mAP. Raises DataError without val, or where no
-    person of the split has a label.
+    untrained, confidence, seed, cache_key and rows. A row has views, set (`alone`, `all`,
+    `without`), penalty (chosen on val), val_mAP, mAP on the split with low and high (bootstrap
+    over pictures), and signal: whether the interval lies above random_mAP. Raises DataError
+    without val, or where no person of the split has a label.
     """
     here, asked = view_names(Path(cache_root)), settings.linear.views
-    views = [name for name in asked if name in here]
+    views: list[str] = [name for name in asked if name in here]
     if not views:
         raise DataError(f"{cache_root} has none of the views {asked}")
     own = settings.linear.model_copy(update={"views": views})
@@ -78,12 +79,13 @@ def probe(
         "untrained": untrained(features.weights),
         "dataset": features.dataset,
         "note": features.note,
-        "index": features.index_digest,
-        "keys": dict(features.keys),
+        "confidence": evaluate.confidence,
+        "seed": evaluate.seed,
+        "cache_key": key_of({"index": features.index_digest, **features.keys}),
     }
 
 
-def _sets(views: list[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _sets(views: Sequence[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
     for name in views:
         yield "alone", (name,)
     if len(views) > 1:

@@ -90,7 +90,8 @@ class Scores:
     person_rows, picture_rows (N,): rows in the index; y_true (N, C) 0 or 1; y_score (N, C),
     higher is more likely; dropped: reason -> persons of the split that could not be scored;
     info: of the head, from head.json. dataset, note, index (its digest): of the persons scored,
-    who need not be of the data that the head was fitted on.
+    who need not be of the data that the head was fitted on. Where labels are shares of 1,
+    distribution (N, C) has them, and train_mean (C,) their mean over the train persons.
     """
 
     split: str
@@ -104,6 +105,8 @@ class Scores:
     dataset: str = ""
     note: str = ""
     index: str = ""
+    distribution: np.ndarray | None = None
+    train_mean: np.ndarray | None = None
 
 
 def score(
@@ -125,6 +128,8 @@ def score(
             f"no {split} person to score ({said or 'the index has none'}): set evaluate.split to "
             "another split, or run `emocache prepare` on data that has one"
         )
+    train = features.rows("train")
+    shares = features.kind == "distribution"
     return Scores(
         split=split,
         labels=features.labels,
@@ -137,6 +142,8 @@ def score(
         dataset=features.dataset,
         note=features.note,
         index=features.index_digest,
+        distribution=features.truth(rows).cpu().numpy() if shares else None,
+        train_mean=features.truth(train).mean(0).cpu().numpy() if shares and len(train) else None,
     )
 
 

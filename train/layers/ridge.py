@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -51,7 +52,7 @@ class Ridge:
         self.columns: dict[str, Tensor] = {}
         start = 0
         for name in views:
-            _, gram, _ = self._moments(train, lambda batch, n=name: see(n, batch).double())
+            _, gram, _ = self._moments(train, partial(see, name))
             _, directions = torch.linalg.eigh(gram)
             kept = min(components or len(gram), len(gram), max(len(train) - 1, 1))
             self.turn[name] = directions[:, -kept:].flip(1)
@@ -112,7 +113,7 @@ class Ridge:
         truth = self.features.truth(rows).double()
         rate = truth.mean(0)
         for some, labels in zip(rows.split(AT_ONCE), truth.split(AT_ONCE), strict=True):
-            values = see(self.features.batch(some))
+            values = see(self.features.batch(some)).double()
             total = total + values.sum(0)
             gram = gram + values.T @ values
             cross = cross + values.T @ (labels - rate)

@@ -49,6 +49,8 @@ def quarantined(views: Iterable[View], index: Index) -> list[dict[str, str]]:
         if status in FAILED
     }
     for view in views:
+        if view.rows == "labels":  # which have no picture
+            continue
         for row, reason in view.reasons.items():
             picture = int(index.picture_rows[row]) if view.rows == "persons" else row
             if pictures[picture][1] == "removed":
@@ -110,6 +112,14 @@ def diff(ours: Path, theirs: Path) -> dict[str, Any]:
     from cache.diff import diff as compare
 
     return compare(ours, theirs)
+
+
+def audit(
+    settings: Settings, near: float, progress: Progress = lambda done, total: None
+) -> dict[str, Any]:
+    from cache.audit import audit as compare
+
+    return compare(settings.cache.root, near, progress).as_dict()
 
 
 def merge(settings: Settings, others: Sequence[Path], keep_ours: bool) -> dict[str, Any]:

@@ -4,13 +4,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
+from cache.audit import NEAR
 from pipelines import care
 from pipelines import settings as params
 from pipelines.console import PARAMS, Json, Params, Set, bar, counts, escape, out, say, untrained
 
 app = typer.Typer(no_args_is_help=True, help="Look after the cache.")
 SHOWN = 20  # damages and pictures printed; --json has them all
+NAMED = 3  # examples of each kind printed by `audit`; --json has up to 20
 
 
 @app.command("ls")
@@ -202,6 +205,72 @@ def _show_diff(found: dict[str, Any]) -> None:
 
 def _sides(number: dict[str, int]) -> str:
     return f"{number['both']} in both, {number['ours']} only in ours, {number['theirs']} in theirs"
+
+
+@app.command("audit")
+def cache_audit(
+    near: Annotated[
+        float,
+        typer.Option(min=0.0, max=1.0, help="Least cosine of two pictures that count as one."),
+    ] = NEAR,
+    set_: Set = [],
+    file: Params = PARAMS,
+    as_json: Json = False,
+) -> None:
+    """What the splits share: pictures, persons, and pictures that look the same.
+
+    Ends with 0 whatever it finds.
+
+    Example: emocache cache audit
+    """
+    settings = params.load(file, set_)
+    with bar("audit: blocks of pictures", as_json) as progress:
+        found = care.audit(settings, near, progress)
+    say(found, as_json, _show_audit)
+
+
+KINDS = {
+    "equal_pictures": "equal pictures",
+    "equal_boxes": "equal boxes",
+    "near_boxes": "near boxes",
+    "near_pictures": "near pictures",
+}
+
+
+def _show_audit(found: dict[str, Any]) -> None:
+    if found["overlaps"]:
+        table = Table()
+        for column in ("splits", *KINDS.values(), "persons concerned"):
+            table.add_column(column, no_wrap=column == "splits")
+        for one in found["overlaps"]:
+            numbers = ("not sought" if one[name] is None else f"{one[name]:,}" for name in KINDS)
+            concerned = "{:,} and {:,}".format(*one["persons"])
+            table.add_row(escape(" and ".join(one["splits"])), *numbers, concerned)
+        out.print(table)
+    else:
+        out.print("fewer than two splits have persons: nothing to compare")
+    for one in found["overlaps"]:
+        _name_pairs(" and ".join(one["splits"]), one["examples"])
+    for one in found["repeats"]:
+        if one["equal_boxes"] or one["near_boxes"]:
+            told = f"persons repeated {one['equal_boxes']:,}, near boxes {one['near_boxes']:,}"
+            out.print(f"within {escape(one['split'])}: {told}")
+        _name_pairs(f"within {one['split']}", one["examples"])
+    for note in found["notes"]:
+        out.print(f"[yellow]{escape(note)}[/]")
+
+
+def _name_pairs(where: str, examples: dict[str, list[dict[str, Any]]]) -> None:
+    for name, pairs in examples.items():
+        for pair in pairs[:NAMED]:
+            paths, rows = (
+                " and ".join(dict.fromkeys(map(str, both)))
+                for both in (pair["paths"], pair["rows"])
+            )
+            of = "picture" if name.endswith("pictures") else "person"
+            likeness = f" ({pair['alike']:.3f})" if name.startswith("near") else ""
+            told = f"{where}, {KINDS[name]}{likeness}: {paths}, {of} {rows}"
+            out.print(f"    {escape(told)}")
 
 
 @app.command("merge")

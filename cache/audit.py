@@ -1,0 +1,364 @@
+"""Do the splits leak into each other? Pictures that two splits share, persons annotated twice, and
+pictures of other bytes that look the same."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cache.errors import DataError, SettingsError
+from cache.index import Index
+from cache.store import STATUS, View, open_view, path_of
+
+NEAR = 0.9  # the least cosine of two pictures that count as one: docs/cache.md has figures
+SAME_PERSON = 0.95  # the least IoU of two boxes that count as one person's
+SPLITS = ("train", "val", "test")
+FITTED = ("train", "val")  # a head has seen those before a split in this row
+VIEW = "scene"
+EXAMPLES = 20
+BLOCK = 2048  # pictures of each side compared at once: 16 MB of the paper's features as float32
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two rows that are alike. rows: of pictures or persons, one of each split; paths: of their
+    pictures; alike: cosine of two pictures, IoU of two boxes, 1 where they are the same."""
+
+    rows: tuple[int, int]
+    paths: tuple[str, str]
+    alike: float
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What two splits share.
+
+    equal_pictures: pictures with persons in both, the same by their bytes or their path.
+    equal_boxes: boxes in them that both have. near_boxes: pairs of other boxes in them with an IoU
+    of `SAME_PERSON` or more. near_pictures: pairs of other pictures whose cosine reaches the
+    threshold; None where there was nothing to compare. persons: how many of each split have a
+    picture that is equal or near to one of the other. examples: for each of the four counts at
+    most `EXAMPLES` pairs, by falling likeness.
+    """
+
+    splits: tuple[str, str]
+    equal_pictures: int
+    equal_boxes: int
+    near_boxes: int
+    near_pictures: int | None
+    persons: tuple[int, int]
+    examples: Mapping[str, Sequence[Pair]]
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """Persons that one split has more than once. equal_boxes: rows whose picture and box an
+    earlier row has; near_boxes, examples: as in `Overlap`."""
+
+    split: str
+    equal_boxes: int
+    near_boxes: int
+    examples: Mapping[str, Sequence[Pair]]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What `audit` found. near: the threshold it had; overlaps: of every two splits; repeats: of
+    every split; notes: what it could not see, in sentences."""
+
+    near: float
+    overlaps: Sequence[Overlap]
+    repeats: Sequence[Repeats]
+    notes: Sequence[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as plain values, for JSON."""
+        return asdict(self)
+
+
+def audit(root: Path, near: float = NEAR, progress: Progress = lambda done, total: None) -> Audit:
+    """Compare every two splits of the cache at `root`.
+
+    All persons count but the removed ones: annotation can leak before its pictures are there.
+    near: the least cosine of two pictures that count as one, above 0 and at most 1; progress:
+    called with (blocks of pictures compared, blocks in all).
+    Without features of a trained network the rest is done, and `notes` says so.
+    Raises CacheError where index or view is absent or damaged, SettingsError for another `near`.
+    """
+    index = Index.read(root)
+    counted = np.flatnonzero(index.person_status != "removed")
+    pictures = _Pictures(root, index, near)
+    boxes = _Boxes(index, counted, pictures)
+    names = sorted(set(index.splits[counted].tolist()), key=_order)
+    persons = {name: counted[index.splits[counted] == name] for name in names}
+    pairs = list(combinations(names, 2))
+    total = sum(pictures.blocks(persons[a], persons[b]) for a, b in pairs)
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        progress(done, total)
+
+    return Audit(
+        near,
+        [_overlap((a, b), persons[a], persons[b], pictures, boxes, step) for a, b in pairs],
+        [_repeats(name, rows, boxes) for name, rows in persons.items()],
+        gaps(root),
+    )
+
+
+def leaked_persons(root: Path, split: str, near: float = NEAR) -> np.ndarray:
+    """Persons of `split` whose picture a head may know already: (n,) int64, person rows, sorted.
+
+    Their picture, or one near to it, has a person of train or, where `split` is not val, of val.
+    On both sides only persons with the status ok count, as only they are fitted on or scored.
+    Nothing leaks into train. Where `gaps` says so, only equal pictures were found.
+    Raises DataError for an unknown split, else what `audit` raises.
+    """
+    index = Index.read(root)
+    known = sorted({*SPLITS, *index.splits.tolist()}, key=_order)
+    if split not in known:
+        raise DataError(f"there is no split {split!r}: the cache {root} has {', '.join(known)}")
+    before = FITTED[: FITTED.index(split)] if split in FITTED else FITTED
+    counted = index.wanted("persons")
+    here, there = (counted[np.isin(index.splits[counted], names)] for names in ([split], before))
+    pictures = _Pictures(root, index, near)
+    leaked = pictures.shared(here, there)[0]
+    for first, _, _ in pictures.near(here, there):
+        leaked |= np.isin(index.picture_rows[here], first)
+    return here[leaked]
+
+
+def gaps(root: Path) -> list[str]:
+    """What keeps near-duplicates in the cache at `root` from being found, in sentences; none where
+    every picture can be compared. Raises CacheError where index or view is absent or damaged."""
+    view, why = _scene(root)
+    if view is None:
+        return [f"near-duplicate pictures were not sought: {why}"]
+    index = Index.read(root)
+    there = np.unique(index.picture_rows[index.person_status != "removed"])
+    blind = int((~_seen(view, index)[there]).sum())
+    if not blind:
+        return []
+    return [
+        f"{blind} of {len(there)} pictures have no {VIEW} features (not extracted yet, not usable, "
+        "or nobody in them counts): near-duplicates of them were not sought"
+    ]
+
+
+def _order(split: str) -> tuple[int, str]:
+    return (SPLITS.index(split) if split in SPLITS else len(SPLITS), split)
+
+
+def _overlap(
+    splits: tuple[str, str],
+    some: np.ndarray,
+    others: np.ndarray,
+    pictures: "_Pictures",
+    boxes: "_Boxes",
+    step: Callable[[], None],
+) -> Overlap:
+    """What the persons `some` of one split and `others` of the other one share."""
+    touched = pictures.shared(some, others)
+    near, nearest = 0, list[Pair]()
+    for first, second, cosines in pictures.near(some, others):
+        near += len(first)
+        touched[0] |= np.isin(pictures.rows[some], first)
+        touched[1] |= np.isin(pictures.rows[others], second)
+        nearest += pictures.examples(first, second, cosines)
+        nearest = sorted(nearest, key=lambda pair: -pair.alike)[:EXAMPLES]
+        step()
+    a, b = pictures.equal(some, others)
+    x, y, iou = boxes.between(*splits)
+    equal = iou == 1
+    told = boxes.same[x[equal]]  # who stands on both sides is not near to someone else as well
+    close = ~equal & ~np.isin(boxes.same[x], told) & ~np.isin(boxes.same[y], told)
+    return Overlap(
+        splits,
+        len(a),
+        int(equal.sum()),
+        int(close.sum()),
+        near if pictures.blocks(some, others) else None,
+        (int(touched[0].sum()), int(touched[1].sum())),
+        {
+            "equal_pictures": pictures.examples(a, b, np.ones(len(a))),
+            "equal_boxes": boxes.examples(x[equal], y[equal], iou[equal]),
+            "near_boxes": boxes.examples(x[close], y[close], iou[close]),
+            "near_pictures": nearest,
+        },
+    )
+
+
+def _repeats(split: str, persons: np.ndarray, boxes: "_Boxes") -> Repeats:
+    x, y, iou = boxes.between(split, split)
+    equal = iou == 1
+    return Repeats(
+        split,
+        len(persons) - len(np.unique(boxes.same[persons])),
+        int((~equal).sum()),
+        {
+            "equal_boxes": boxes.examples(x[equal], y[equal], iou[equal]),
+            "near_boxes": boxes.examples(x[~equal], y[~equal], iou[~equal]),
+        },
+    )
+
+
+class _Pictures:
+    """Which pictures are the same, and how alike the others are."""
+
+    def __init__(self, root: Path, index: Index, near: float):
+        if not 0 < near <= 1:
+            raise SettingsError(f"near is {near:g}: a cosine above 0 and at most 1 is needed")
+        self.least = near
+        self.rows = index.picture_rows
+        self.paths = index.pictures["path"].to_pylist()
+        # Equal bytes have one row; a merge may bring the same path under other bytes.
+        self.same = np.unique(self.paths, return_inverse=True)[1]  # (M,) one number a path
+        self.seen, self.features = np.zeros(len(self.paths), bool), np.zeros((0, 0))
+        view, _ = _scene(root)
+        if view is not None:
+            self.seen, self.features = _seen(view, index), view.read()
+
+    def of(self, *persons: np.ndarray) -> list[np.ndarray]:
+        """The picture of each person, by a number that is the same where pictures are."""
+        return [self.same[self.rows[some]] for some in persons]
+
+    def equal(self, some: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The pictures that have persons of both: a row of each side, mostly the same one."""
+        a, b = self.of(some, others)
+        _, i, j = np.intersect1d(a, b, return_indices=True)
+        return self.rows[some[i]], self.rows[others[j]]
+
+    def shared(self, some: np.ndarray, others: np.ndarray) -> list[np.ndarray]:
+        """(n,) bool of `some` and of `others`: the persons whose picture has one of both."""
+        a, b = self.of(some, others)
+        return [np.isin(a, b), np.isin(b, a)]
+
+    def blocks(self, some: np.ndarray, others: np.ndarray) -> int:
+        """How many times `near` yields."""
+        a, b = (-(-len(self._compared(persons)) // BLOCK) for persons in (some, others))
+        return a * b
+
+    def near(
+        self, some: np.ndarray, others: np.ndarray
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Block by block: pictures of `some` persons, and other pictures of the `others` that are
+        near to them, as rows; and their cosines."""
+        a, b = self._compared(some), self._compared(others)
+        both = np.intersect1d(a, b)
+        for start in range(0, len(a), BLOCK):
+            left = a[start : start + BLOCK]
+            x = self._unit(left)
+            for at in range(0, len(b), BLOCK):
+                right = b[at : at + BLOCK]
+                cosines = x @ self._unit(right).T
+                i, j = np.divmod(np.flatnonzero(cosines >= self.least), len(right))
+                first, second = left[i], right[j]
+                # Two pictures that both sides have meet twice, and count once.
+                again = np.isin(first, both) & np.isin(second, both) & (first > second)
+                keep = (self.same[first] != self.same[second]) & ~again
+                yield first[keep], second[keep], cosines[i, j][keep]
+
+    def examples(self, first: np.ndarray, second: np.ndarray, alike: np.ndarray) -> list[Pair]:
+        """The most alike of these pairs of picture rows."""
+        return _pairs(first, second, alike, lambda row: self.paths[row])
+
+    def _compared(self, persons: np.ndarray) -> np.ndarray:
+        """Rows of their pictures that have features."""
+        rows = np.unique(self.rows[persons])
+        return rows[self.seen[rows]]
+
+    def _unit(self, rows: np.ndarray) -> np.ndarray:
+        """(n, D) float32: their features, of length 1; zeros stay zeros."""
+        features = self.features[rows].astype(np.float32)
+        return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+
+
+class _Boxes:
+    """Pairs of persons in one picture whose boxes are one person's, among those that count."""
+
+    def __init__(self, index: Index, counted: np.ndarray, pictures: _Pictures):
+        self.splits, self.pictures = index.splits, pictures
+        (which,) = pictures.of(counted)
+        self.first, self.second, self.iou = _alike(counted, which, index.boxes)
+        # (P,) the first row with this picture and box, so that repeats count once.
+        self.same = np.arange(len(index.persons))
+        equal = self.iou == 1
+        np.minimum.at(self.same, self.second[equal], self.first[equal])
+
+    def between(self, a: str, b: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Person rows of split `a` and of split `b` with their IoU, each two boxes once."""
+        x, y, iou = self.first, self.second, self.iou
+        if a != b:
+            x, y, iou = np.append(x, y), np.append(y, x), np.append(iou, iou)
+        here = (self.splits[x] == a) & (self.splits[y] == b)
+        x, y, iou = x[here], y[here], iou[here]
+        two = np.sort(np.stack([self.same[x], self.same[y]], axis=1), axis=1)
+        once = np.unique(two, axis=0, return_index=True)[1]
+        return x[once], y[once], iou[once]
+
+    def examples(self, first: np.ndarray, second: np.ndarray, alike: np.ndarray) -> list[Pair]:
+        """The most alike of these pairs of person rows."""
+        pictures = self.pictures
+        return _pairs(first, second, alike, lambda row: pictures.paths[pictures.rows[row]])
+
+
+def _pairs(
+    first: np.ndarray, second: np.ndarray, alike: np.ndarray, path_of_row: Callable[[int], str]
+) -> list[Pair]:
+    best = np.argsort(-alike, kind="stable")[:EXAMPLES]
+    rows = [(int(first[i]), int(second[i])) for i in best]
+    return [
+        Pair((a, b), (path_of_row(a), path_of_row(b)), round(float(likeness), 4))
+        for (a, b), likeness in zip(rows, alike[best], strict=True)
+    ]
+
+
+def _scene(root: Path) -> tuple[View | None, str]:
+    """The view whose features tell pictures apart; or none, and why."""
+    if not path_of(root, VIEW).is_dir():
+        return None, f"the cache {root} has no view {VIEW!r} (`emocache extract` makes it)"
+    view = open_view(root, VIEW)
+    if not view.trained:  # to random weights nearly all pictures are alike
+        return None, f"the view {VIEW!r} in {root} was made with random weights"
+    return view, ""
+
+
+def _seen(view: View, index: Index) -> np.ndarray:
+    """(M,) bool: the pictures that have features; the index may have grown since."""
+    seen = np.zeros(len(index.pictures), bool)
+    seen[: len(view)] = view.status[: len(seen)] == STATUS["ok"]
+    return seen
+
+
+def _alike(
+    persons: np.ndarray, pictures: np.ndarray, boxes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Every two of `persons` (n,) in the same of `pictures` (n,) whose boxes have an IoU of
+    `SAME_PERSON` or more: their rows, the lower first, and the IoU."""
+    order = np.argsort(pictures, kind="stable")
+    found = [(np.zeros(0, int), np.zeros(0, int), np.zeros(0))]
+    for gap in range(1, int(np.bincount(pictures).max(initial=0))):
+        together = pictures[order[gap:]] == pictures[order[:-gap]]
+        x, y = persons[order[:-gap][together]], persons[order[gap:][together]]
+        iou = _iou(boxes[x].astype(np.float64), boxes[y].astype(np.float64))
+        one = iou >= SAME_PERSON
+        found.append((x[one], y[one], iou[one]))
+    first, second, iou = (np.concatenate(some) for some in zip(*found, strict=True))
+    return first, second, iou
+
+
+def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(n,) intersection over union of boxes (n, 4): 1 where they agree to a hundredth of a pixel,
+    as in the id of a person, below 1 elsewhere; NaN where one is no box."""
+    low, high = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:])
+    shared = np.clip(high - low, 0, None).prod(1)
+    areas = [np.clip(box[:, 2:] - box[:, :2], 0, None).prod(1) for box in (a, b)]
+    iou = np.minimum(shared / np.maximum(areas[0] + areas[1] - shared, 1e-9), 1 - 1e-9)
+    return np.where((np.round(a, 2) == np.round(b, 2)).all(1), 1.0, iou)

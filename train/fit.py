@@ -32,13 +32,14 @@ AT_ONCE = 1024  # persons in one forward pass without gradient
 class Fitted:
     """model: the head of the kept epoch, in evaluation mode; history: a row an epoch with epoch
     (from 1), train_loss, val_loss and val_map (NaN where val cannot say); best_epoch: the kept
-    one; selected_by: "val_map", "val_loss" (val has no
-    positive, or distributions) or "last"."""
+    one; selected_by: "val_map", "val_loss" (val has no positive, or distributions) or "last";
+    descended: false for a head with a closed form, which is done in one epoch."""
 
     model: Any
     history: list[dict[str, int | float]]
     best_epoch: int
     selected_by: str
+    descended: bool = True
 
 
 def fit(
@@ -81,7 +82,7 @@ def fit(
         if resume is not None:
             resume.unlink(missing_ok=True)
     run.model.load_state_dict(run.kept)
-    return Fitted(run.model.eval(), run.history, run.best_epoch, selected_by)
+    return Fitted(run.model.eval(), run.history, run.best_epoch, selected_by, not run.closed)
 
 
 class _Run:

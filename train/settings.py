@@ -125,7 +125,7 @@ class Mlp(Settings):
         "depth",
         "scene",
     ]
-    hidden: Annotated[list[Width], Field(min_length=1)] = [1024, 512]
+    hidden: list[Width] = [1024, 512]  # none: a linear layer
     dropout: Dropout = 0.2
 
 
@@ -141,7 +141,7 @@ class Linear(Settings):
         default=512, description="Leading directions kept of each view; 0: all."
     )
     penalties: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)] = Field(
-        default=[0.001, 0.01, 0.1, 1.0, 10.0],
+        default=[0.01, 0.1, 1.0, 10.0, 100.0, 1000.0],
         description="Tried on val; of squared weights, a person.",
     )
 

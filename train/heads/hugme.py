@@ -102,10 +102,14 @@ class HugMe(nn.Module):
         self.settings, self.output = own, output
         self.loss_kind = _loss_kind(own, output)
         self.parts = _parts(own)
-        self.see = Standardise({part: widths[part] for part in self.parts})
+        self.see = Standardise({part: widths[part] for part in self.parts}, settings.standardise)
         fused = sum(widths[part] for part in self.parts)
+        learned = (0, 0)  # the columns of f_I that are not cached: emb(class)
         if "objects" in self.parts:
             self.embedding = nn.Embedding(max(classes, 1), own.object_embedding)
+            before = PARTS[: PARTS.index("objects") + 1]
+            start = sum(widths[part] for part in self.parts if part in before)
+            learned = (start, start + own.object_embedding)
             fused += own.object_embedding
         if "depth" in self.parts:
             fused += widths["depth_map"]
@@ -116,7 +120,7 @@ class HugMe(nn.Module):
             self.register_buffer("text", torch.zeros(labels, text_width))
             self.register_buffer("together", torch.eye(labels))
         graph_width = self.hegl.width if self.hegl else 0
-        self.mvec = TwoViewClassifier(fused, own.hidden, labels, graph_width, own.dropout)
+        self.mvec = TwoViewClassifier(fused, own.hidden, labels, graph_width, own.dropout, learned)
 
     @staticmethod
     def views(settings: Train) -> tuple[str, ...]:
@@ -146,8 +150,7 @@ class HugMe(nn.Module):
         if text is not None and head.hegl is not None:
             head.text.copy_(text)
             head.together.copy_(cooccurrence(features.truth(rows)))
-        if settings.standardise:
-            head.see.measure(features, rows)
+        head.see.measure(features, rows)
         return head
 
     def forward(self, batch: Batch) -> Output:

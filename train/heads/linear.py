@@ -23,6 +23,7 @@ class Linear(LabelHead):
     nothing.
     """
 
+    standardised = True
     weight: Tensor
     bias: Tensor
     penalty: Tensor
@@ -50,13 +51,13 @@ class Linear(LabelHead):
         names = cls.views(settings)
         widths = {name: features.width(name) for name in names}
         head = cls(settings, widths=widths, labels=len(features.labels), kind=features.kind)
-        return head.to(features.device)._ridge(features, rows)
+        head.to(features.device).see.measure(features, rows)
+        return head._ridge(features, rows)
 
     def _ridge(self, features, rows):
         val = features.rows("val")
         if not len(val):
             raise DataError("linear chooses its penalty on val, and the index has no val person")
-        self.see.measure(features, rows)
         own = self.settings.linear
         return Ridge(self.seen, list(self.widths), features, rows, val, own.components)
 

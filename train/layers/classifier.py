@@ -3,23 +3,74 @@
 from collections.abc import Sequence
 from typing import Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+
+class FrozenLinear(nn.Linear):
+    """A linear layer on features of which only the columns `learned` (start, stop) are learned.
+
+    The others come from the cache and need no gradient, which is a third of the layer's work.
+    """
+
+    def __init__(self, inputs: int, outputs: int, learned: tuple[int, int]):
+        super().__init__(inputs, outputs)
+        self.learned = learned
+
+    def forward(self, features: Float[Tensor, "B I"]) -> Float[Tensor, "B O"]:
+        return _FrozenLinear.apply(features, self.weight, self.bias, *self.learned)
+
+
+class _FrozenLinear(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(features, weight, bias, start, stop):
+        return nn.functional.linear(features, weight, bias)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        features, weight, _, *ctx.learned = inputs
+        ctx.save_for_backward(features, weight)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        features, weight = ctx.saved_tensors
+        start, stop = ctx.learned
+        back = None
+        if ctx.needs_input_grad[0] and stop > start:
+            around = (start, weight.shape[1] - stop)
+            back = nn.functional.pad(gradient @ weight[:, start:stop], around)
+        return back, gradient.T @ features, gradient.sum(0), None, None
 
 
 class TwoViewClassifier(nn.Module):
     """z1 = MLP(f), two hidden ReLU layers; z2 = fc(f) . H^T.
 
-    graph_width: of H; 0 where there is no label graph, and then z2 is None.
+    graph_width: of H; 0 where there is no label graph, and then z2 is None. learned: the columns
+    (start, stop) of f that are learned, None for all; see `FrozenLinear`.
     """
 
     def __init__(
-        self, inputs: int, hidden: Sequence[int], labels: int, graph_width: int, dropout: float
+        self,
+        inputs: int,
+        hidden: Sequence[int],
+        labels: int,
+        graph_width: int,
+        dropout: float,
+        learned: tuple[int, int] | None = None,
     ):
         super().__init__()
         first, second = hidden
+
+        def linear(outputs: int) -> nn.Linear:
+            if learned is None:
+                return nn.Linear(inputs, outputs)
+            return FrozenLinear(inputs, outputs, learned)
+
         self.mlp = nn.Sequential(
-            nn.Linear(inputs, first),
+            linear(first),
             nn.ReLU(),
             nn.Dropout(dropout),
             nn.Linear(first, second),
@@ -27,7 +78,7 @@ class TwoViewClassifier(nn.Module):
             nn.Dropout(dropout),
             nn.Linear(second, labels),
         )
-        self.fc = nn.Linear(inputs, graph_width) if graph_width else None
+        self.fc = linear(graph_width) if graph_width else None
 
     def forward(
         self, features: Float[Tensor, "B F"], nodes: Float[Tensor, "C D"] | None

@@ -10,15 +10,15 @@ from train.data import Batch, Features
 
 
 class Standardise(nn.Module):
-    """(x - mean) / deviation of each view, over the training persons; x itself until measured.
+    """(x - mean) / deviation of each view, over the training persons; x itself where it is not on.
 
     widths: of each view's features; "objects.region" is that array of the view.
     """
 
-    def __init__(self, widths: Mapping[str, int]):
+    def __init__(self, widths: Mapping[str, int], on: bool = True):
         super().__init__()
-        self.names = tuple(widths)
-        for name, width in widths.items():
+        self.names, self.on = tuple(widths) if on else (), on
+        for name, width in widths.items() if on else ():
             self.register_buffer(_plain(name, "mean"), torch.zeros(width))
             self.register_buffer(_plain(name, "deviation"), torch.ones(width))
 
@@ -32,6 +32,8 @@ class Standardise(nn.Module):
         """(B, W), or (B, k, W) of objects; zeros where there is no face or object."""
         view, _, array = name.partition(".")
         values = batch.views[view][array or "features"]
+        if not self.on:  # what is missing stands as zeros in the cache
+            return values
         mean, deviation = (self.get_buffer(_plain(name, what)) for what in ("mean", "deviation"))
         values = (values - mean) / deviation
         mask = batch.views[view].get("mask")

@@ -33,6 +33,8 @@ class LabelHead(nn.Module):
     distribution is the Kullback-Leibler divergence and a constant.
     """
 
+    standardised = False  # whether it always is, whatever `train.standardise` says
+
     def __init__(
         self, settings: Train, *, widths: dict[str, int], labels: int, kind: LabelKind, **more: Any
     ):
@@ -40,7 +42,7 @@ class LabelHead(nn.Module):
         self.settings, self.labels, self.kind = settings, labels, kind
         self.widths = widths
         self.spec: dict[str, Any] = {"widths": widths, "labels": labels, "kind": kind, **more}
-        self.see = Standardise(widths)
+        self.see = Standardise(widths, settings.standardise or self.standardised)
 
     @staticmethod
     def views(settings: Train) -> tuple[str, ...]:
@@ -75,8 +77,7 @@ class LabelHead(nn.Module):
             kind=features.kind,
             **cls.shapes(settings, features),
         ).to(features.device)
-        if settings.standardise:
-            head.see.measure(features, rows)
+        head.see.measure(features, rows)
         with torch.no_grad():
             head.learn(features, rows)
         return head

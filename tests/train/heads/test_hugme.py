@@ -56,6 +56,23 @@ def test_fused_features_by_hand():
     torch.testing.assert_close(fused, expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("without", [[], ["body"], ["head", "depth"], ["objects"]])
+def test_everything_learned_gets_its_gradient(without):
+    """As with plain linear layers: the embedding of the objects' classes among them."""
+    model, features = head(without=without)
+    batch = features.batch(features.rows("train"))
+    model.loss(model(batch), batch.target).backward()
+    found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    for layer in (model.mvec.mlp[0], model.mvec.fc):
+        layer.learned = (0, layer.in_features)
+    model.loss(model(batch), batch.target).backward()
+    assert ("embedding.weight" in found) is ("objects" not in without)
+    for name, p in model.named_parameters():
+        torch.testing.assert_close(found[name], p.grad)
+        assert p.grad.any(), name
+
+
 def test_the_loss_is_lambda_lc_and_the_rest_ldc():
     model, features = head(lambda_c=0.7)
     batch = features.batch(features.rows("train"))

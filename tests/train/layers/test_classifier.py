@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from train.layers.classifier import TwoViewClassifier, combine
+from train.layers.classifier import FrozenLinear, TwoViewClassifier, combine
 
 
 def by_hand() -> TwoViewClassifier:
@@ -53,6 +53,23 @@ def test_gradients():
         assert torch.autograd.gradcheck(
             lambda f, h, o=output: combine(*mvec(f, h), 0.3, o)[0], (features, nodes)
         )
+
+
+@pytest.mark.parametrize("learned", [(1, 3), (0, 0), (0, 5)])
+def test_learned_columns_get_the_gradient_and_the_layer_is_linear(learned):
+    torch.manual_seed(0)
+    layer = FrozenLinear(5, 3, learned).double()
+    features = torch.randn(4, 5, dtype=torch.float64, requires_grad=True)
+    plain = torch.nn.functional.linear(features, layer.weight, layer.bias)
+    torch.testing.assert_close(layer(features), plain)
+    expected = torch.autograd.grad(plain.square().sum(), [layer.weight, layer.bias, features])
+    layer(features).square().sum().backward()
+    torch.testing.assert_close(layer.weight.grad, expected[0])
+    torch.testing.assert_close(layer.bias.grad, expected[1])
+    start, stop = learned
+    back = torch.zeros_like(features) if features.grad is None else features.grad
+    torch.testing.assert_close(back[:, start:stop], expected[2][:, start:stop])
+    assert not back[:, :start].any() and not back[:, stop:].any()
 
 
 def test_a_wrong_shape_is_caught_by_its_name():

@@ -319,6 +319,8 @@ def _show_metrics(metrics: dict[str, Any]) -> None:
     for said in (fitted_elsewhere(about), about["note"]):
         if said:
             out.print(f"[yellow]{escape(said)}[/]")
+    for gap in about.get("leaks_not_sought", ()):  # results of before have none
+        out.print(f"[yellow]{escape(gap)}[/]")
     for weights in about["weights"]:
         out.print("  " + escape(weights), style="yellow" if "UNTRAINED" in weights else "dim")
 

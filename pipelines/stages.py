@@ -174,6 +174,7 @@ def train(
 
 
 def evaluate(settings: Settings) -> dict[str, Any]:
+    from cache.audit import gaps, leaked_persons
     from pipelines.evaluation import evaluate as measure
     from train.checkpoint import cache_key
     from train.run import score
@@ -205,6 +206,7 @@ def evaluate(settings: Settings) -> dict[str, Any]:
         "weights": sorted({in_words(one) for one in weights}),
         "untrained": sorted({one["network"] for one in weights if not one["trained"]}),
         "versions": info["versions"],
+        "leaks_not_sought": gaps(settings.cache.root),
     }
     return measure(
         scores,
@@ -212,6 +214,7 @@ def evaluate(settings: Settings) -> dict[str, Any]:
         settings.evaluate,
         provenance,
         val=val,
+        leaked=leaked_persons(settings.cache.root, split),
         mean_distribution=scores.train_mean,
         folder=RESULTS,
     )

@@ -132,7 +132,8 @@ def _sentence(error: Mapping[str, Any]) -> str:
 
 
 def _nearest(path: str) -> str | None:
-    """The setting that was meant: a neighbour of like spelling, else one of that name elsewhere."""
+    """The setting that was meant: a neighbour of like spelling, else those of that name below the
+    section, or the one of that name elsewhere."""
     section, _, key = path.rpartition(".")
     names: dict[str, list[str]] = {}
     for known in paths():
@@ -141,6 +142,9 @@ def _nearest(path: str) -> str | None:
     if near := difflib.get_close_matches(key, here, 1, 0.6):
         return f"{section}.{near[0]}".lstrip(".")
     if near := difflib.get_close_matches(key, names, 1, 0.8):
+        below = [known for known in names[near[0]] if known.startswith(f"{section}.")]
+        if len(below) > 1:  # as the dropout of each head
+            return " or ".join(below)
         return difflib.get_close_matches(path, names[near[0]], 1, 0)[0]
     return None
 

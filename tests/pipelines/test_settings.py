@@ -86,7 +86,12 @@ def test_an_empty_file_means_the_defaults(tmp_path):
         # in the wrong section
         ("evaluate.lr=1", "evaluate.lr", "train.lr"),
         ("lr=1", "lr", "train.lr"),
-        ("train.dropout=0.1", "train.dropout", "train.hugme.dropout"),
+        (
+            "train.dropout=0.1",
+            "train.dropout",
+            "train.hugme.dropout or train.kosti.dropout or train.caer_net.dropout or "
+            "train.mlp.dropout",
+        ),
         ("extract.shard_rows=64", "extract.shard_rows", "cache.shard_rows"),
         ("depth.size=64", "depth", "views.depth"),
         ("train.split=val", "train.split", "evaluate.split"),

@@ -333,7 +333,8 @@ def _measures(numbers: dict[str, Any]) -> list[tuple[str, str]]:
         low, high = (shown(numbers[f"{key}_{end}"]) for end in ("low", "high"))
         return f"{low} to {high}"
 
-    without = f", without {numbers.get('n_leaked', 0):,} leaked persons"
+    leaked = numbers.get("n_leaked", 0)
+    without = f", without {leaked:,} leaked person{'' if leaked == 1 else 's'}"
     lines = []
     if numbers["kind"] == "distribution":
         by = f", {numbers['chance_distribution']} distribution for all"

@@ -43,7 +43,11 @@ def test_there_is_a_head_for_each_row():
     assert names() == sorted(READS)
 
 
-@pytest.mark.parametrize(("name", "view"), [(n, v) for n, vs in READS.items() for v in vs])
+# HugMe's own tests ask the same, and more.
+LEARNS = [(name, view) for name, views in READS.items() for view in views if name != "hugme"]
+
+
+@pytest.mark.parametrize(("name", "view"), LEARNS)
 def test_it_learns_from_each_view_it_reads(name, view):
     features = made.features(view)
     model = fit(features, settings(name)).model

@@ -72,6 +72,7 @@ class HugMe(Settings):
 
 
 Seen = Literal["body", "head", "objects", "depth", "scene"]
+EVERY: list[Seen] = ["body", "head", "objects", "depth", "scene"]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Words = Literal["words", "labels"]
 
@@ -118,25 +119,13 @@ class MlGcn(Settings):
 
 
 class Mlp(Settings):
-    views: Annotated[list[Seen], Field(min_length=1)] = [
-        "body",
-        "head",
-        "objects",
-        "depth",
-        "scene",
-    ]
+    views: Annotated[list[Seen], Field(min_length=1)] = EVERY
     hidden: list[Width] = [1024, 512]  # none: a linear layer
     dropout: Dropout = 0.2
 
 
 class Linear(Settings):
-    views: Annotated[list[Seen], Field(min_length=1)] = [
-        "body",
-        "head",
-        "objects",
-        "depth",
-        "scene",
-    ]
+    views: Annotated[list[Seen], Field(min_length=1)] = EVERY
     components: Annotated[int, Field(ge=0)] = Field(
         default=512, description="Leading directions kept of each view; 0: all."
     )

@@ -237,7 +237,7 @@ def main() -> None:
         ),
         "times_dataloader_hugme": round(median["hugme, dataloader"] / median["hugme, ours"], 2),
     }
-    if importlib.util.find_spec("extract") and (ROOT.parent / "shared/data/coco").exists():
+    if (ROOT.parent / "shared/data/coco").exists():
         person = seconds_a_person(asked.pictures)
         median["end to end, hugme"] = person * asked.persons + median["hugme, ours"]
         result["seconds_a_person"] = round(person, 4)

@@ -7,14 +7,13 @@ from train.heads import register
 from train.layers.body_attention import ChannelGate
 from train.layers.inputs import mean_object
 from train.layers.label_graph import DependentLabels, conditional
-from train.layers.label_head import LabelHead, Output
+from train.layers.label_head import Output, SquaredHead
 from train.layers.object_attention import BodyObjectAttention, geometry
-from train.losses import label_weights, weighted_squared
 from train.settings import Train
 
 
 @register("rrla")
-class Rrla(LabelHead):
+class Rrla(SquaredHead):
     """RRLA.
 
         B_A = gate(f_s) f_s                                       BPA, channels of the body
@@ -40,7 +39,6 @@ class Rrla(LabelHead):
 
     text: Tensor
     adjacency: Tensor
-    weights: Tensor
 
     def __init__(self, settings: Train, *, text_width: int, **shapes):
         super().__init__(settings, text_width=text_width, **shapes)
@@ -65,7 +63,6 @@ class Rrla(LabelHead):
             self.register_buffer("adjacency", torch.eye(self.labels))
         else:
             self.linear = nn.Linear(fused, self.labels)
-        self.register_buffer("weights", torch.full((self.labels,), 1 / self.labels))
 
     @staticmethod
     def views(settings: Train) -> tuple[str, ...]:
@@ -85,7 +82,7 @@ class Rrla(LabelHead):
 
     def learn(self, features, rows):
         own = self.settings.rrla
-        self.weights.copy_(label_weights(features.truth(rows)))
+        super().learn(features, rows)
         if self.graph is not None:
             self.text.copy_(features.label_views[own.words])
             self.adjacency.copy_(conditional(features.truth(rows), own.threshold, own.share))
@@ -113,12 +110,7 @@ class Rrla(LabelHead):
             logits = fused @ self.graph(self.text, self.adjacency).T
         else:
             logits = self.linear(fused)
-        return Output(logits if self.kind == "multi" else logits.softmax(-1), logits, weights)
-
-    def loss(self, output, target):
-        if self.kind != "multi":
-            return super().loss(output, target)
-        return weighted_squared(output.logits, target, self.weights)
+        return Output(self.scores(logits), logits, weights)
 
     def graphs(self):
         return {} if self.graph is None else {"cooccurrence": self.adjacency}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from cache.errors import DataError
 from train.data import Batch, Features, LabelKind
 from train.layers.inputs import Standardise
-from train.losses import classification
+from train.losses import classification, label_weights, weighted_squared
 from train.settings import Train
 
 
@@ -84,7 +84,10 @@ class LabelHead(nn.Module):
 
     def forward(self, batch: Batch) -> Output:
         logits = self.logits(batch)
-        return Output(logits.sigmoid() if self.kind == "multi" else logits.softmax(-1), logits)
+        return Output(self.scores(logits), logits)
+
+    def scores(self, logits: Float[Tensor, "B C"]) -> Float[Tensor, "B C"]:
+        return logits.sigmoid() if self.kind == "multi" else logits.softmax(-1)
 
     def loss(self, output: Output, target: Float[Tensor, "B C"]) -> Float[Tensor, ""]:
         return classification(
@@ -96,3 +99,29 @@ class LabelHead(nn.Module):
 
     def graphs(self) -> Mapping[str, Tensor]:
         return {}
+
+
+class SquaredHead(LabelHead):
+    """A head that fits labels, of which a person can have several, by weighted squared error.
+
+        L = sum_j w_j (y_j - t_j)^2,   w_j = 1 / ln(1.2 + p_j), scaled to sum 1
+
+    p_j: how often label j occurs in train. Scores are y, which is no probability.
+    """
+
+    weights: Tensor
+
+    def __init__(self, settings: Train, *, labels: int, **shapes: Any):
+        super().__init__(settings, labels=labels, **shapes)
+        self.register_buffer("weights", torch.full((labels,), 1 / labels))
+
+    def learn(self, features: Features, rows: Tensor) -> None:
+        self.weights.copy_(label_weights(features.truth(rows)))
+
+    def scores(self, logits: Float[Tensor, "B C"]) -> Float[Tensor, "B C"]:
+        return logits if self.kind == "multi" else super().scores(logits)
+
+    def loss(self, output: Output, target: Float[Tensor, "B C"]) -> Float[Tensor, ""]:
+        if self.kind != "multi":
+            return super().loss(output, target)
+        return weighted_squared(output.logits, target, self.weights)

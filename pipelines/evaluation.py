@@ -207,7 +207,7 @@ def kind_of(scores: "Scored", *others: "Scored") -> Kind:
     one label; single: every person, of `others` too, has exactly one of two or more labels; multi:
     anything else.
     """
-    soft = getattr(scores, "distribution", None)
+    soft = scores.distribution
     if soft is not None and metrics.is_distribution(soft) and not metrics.single_label(soft):
         return "distribution"
     return "single" if all(metrics.single_label(s.y_true) for s in (scores, *others)) else "multi"
@@ -410,7 +410,7 @@ def write_scores(path: Path, scores: "Scores") -> None:
     """
     person_rows = np.asarray(scores.person_rows)
     columns = {"y_true": scores.y_true, "y_score": scores.y_score}
-    if getattr(scores, "distribution", None) is not None:
+    if scores.distribution is not None:
         columns["distribution"] = scores.distribution
     table = pa.table(
         {

@@ -101,6 +101,13 @@ class Index:
         return flat.reshape(len(self.persons), len(self.labels)).astype(np.float32)
 
     @cached_property
+    def vad(self) -> np.ndarray:
+        """(P, 3) float32: valence, arousal and dominance; NaN where a person was not rated."""
+        names = ("valence", "arousal", "dominance")
+        columns = [self.persons[name].to_numpy().astype(np.float32) for name in names]
+        return np.stack(columns, axis=1)
+
+    @cached_property
     def splits(self) -> np.ndarray:
         """(P,) str: train, val or test."""
         return self.persons["split"].to_numpy()

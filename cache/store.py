@@ -301,8 +301,9 @@ class View:
         commits = self.commits.values()
         return {int(row): why for commit in commits for row, why in commit["reasons"].items()}
 
-    def read(self, name: str = "features") -> np.ndarray:
-        """The whole array `name`, (N, ...), in the dtype of the store.
+    def read(self, name: str = "features", out: np.ndarray | None = None) -> np.ndarray:
+        """The whole array `name`, (N, ...), in the dtype of the store; read into `out` where given,
+        which must be C-contiguous (a mapped file, say).
 
         Every chunk is checked against its CRC-32C; CacheError when one is damaged or missing.
         Rows that no commit lists hold the array's fill value. `torch.from_numpy` takes the result
@@ -312,11 +313,12 @@ class View:
             raise CacheError(
                 f"view {self.name!r} has no array {name!r}: it has {list(self.spec.arrays)}"
             )
-        return self._read(name)
+        return self._read(name, out)
 
-    def _read(self, name: str) -> np.ndarray:
+    def _read(self, name: str, out: np.ndarray | None = None) -> np.ndarray:
         layout = self.stored.layouts[name]
-        out = np.empty((len(self), *layout.array.shape), layout.array.dtype)
+        if out is None:
+            out = np.empty((len(self), *layout.array.shape), layout.array.dtype)
         count = -(-len(self) // layout.shard_rows)
         shards = iter(range(count))  # shared: each thread takes the next one
         errors: list[BaseException] = []

@@ -1,12 +1,14 @@
 """Views of the cache as tensors on the device, and batches of persons out of them.
 
-Whole views are read once and stay on the device in the store's dtype. Persons keep the row numbers
-of the index, so a batch is a gather by row; views of pictures are reached through each person's
-picture. Nothing here opens a picture.
+Whole views are read once and stay on the device in the store's dtype, or where they are larger
+than the memory they may take, in a file from which blocks of persons come. Persons keep the row
+numbers of the index, so a batch is a gather by row; views of pictures are reached through each
+person's picture. Nothing here opens a picture.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,13 +19,15 @@ from torch import Tensor
 
 from cache.errors import CacheError, DataError
 from cache.index import Index
-from cache.store import STATUS, WORDS, open_view, view_names
+from cache.store import STATUS, WORDS, View, open_view, view_names
+from train import scratch
 
 # Persons with these row statuses stay: a missing face or object is an answer, not a failure.
 USABLE = ("ok", "no_face", "no_object")
 # Arrays that stand for each other: a head that names `objects.region`, the detector's own features
 # of the regions, gets them in place of the backbone's.
 FEATURES = ("features", "region")
+UNKNOWN = "these persons have no labels: fit and score on a cache's index"
 LabelKind = Literal["multi", "single", "distribution"]
 
 
@@ -49,7 +53,8 @@ class Batch:
     """B persons. Floats are float32.
 
     box: x1 y1 x2 y2 of the subject in pixels; diagonal: of its picture, in pixels;
-    target: label vectors, None where they are not known;
+    target: label vectors, None where they are not known; vad: valence, arousal and dominance, NaN
+    where a person was not rated, None where nobody was;
     views: view -> array -> (B, ...), the arrays of the store, and two masks (bool):
     views["head"]["mask"] (B,), false where no face was found (its features are zeros), and
     likewise for every view of persons; views["objects"]["mask"] (B, k), true for real objects.
@@ -59,6 +64,14 @@ class Batch:
     diagonal: Float[Tensor, " B"]
     target: Float[Tensor, "B C"] | None
     views: Mapping[str, Mapping[str, Tensor]]
+    vad: Float[Tensor, "B 3"] | None = None
+
+    @property
+    def truth(self) -> Float[Tensor, "B C"]:
+        """The label vectors. Raises DataError where they are not known."""
+        if self.target is None:
+            raise DataError(UNKNOWN)
+        return self.target
 
 
 @dataclass(frozen=True)
@@ -67,7 +80,8 @@ class Features:
 
     Rows are person rows of the index. kept: persons that count; dropped: split -> reason -> how
     many of the others (removed persons are not part of the data set and in neither).
-    label_views: view of labels -> features of each label.
+    label_views: view of labels -> features of each label; block: persons whose rows are held at
+    once where views lie in files, 0 where all are on the device (see `train.scratch`).
     """
 
     labels: tuple[str, ...]
@@ -88,6 +102,8 @@ class Features:
     dataset: str = ""
     note: str = ""
     index_digest: str = ""
+    vad: Float[Tensor, "P 3"] | None = None
+    block: int = 0
 
     @property
     def device(self) -> torch.device:
@@ -101,7 +117,7 @@ class Features:
     def truth(self, rows: Int[Tensor, " N"]) -> Float[Tensor, "N C"]:
         """Label vectors of these rows. Raises DataError for persons whose labels are not known."""
         if self.target is None:
-            raise DataError("these persons have no labels: fit and score on a cache's index")
+            raise DataError(UNKNOWN)
         return self.target[rows]
 
     @property
@@ -124,12 +140,59 @@ class Features:
         views: dict[str, dict[str, Tensor]] = {}
         for name, arrays in self.views.items():
             at = rows if self.spaces[name] == "persons" else pictures
-            views[name] = {array: _plain(values[at]) for array, values in arrays.items()}
+            views[name] = {
+                array: _plain(_take(values, at, self.device)) for array, values in arrays.items()
+            }
             mask = views[name].get("mask")
             if mask is not None and mask.ndim == 1:
                 views[name]["features"] = views[name]["features"] * mask[:, None]
         target = None if self.target is None else self.target[rows]
-        return Batch(self.box[rows], self.diagonal[rows], target, views)
+        vad = None if self.vad is None else self.vad[rows]
+        return Batch(self.box[rows], self.diagonal[rows], target, views, vad)
+
+    def batches(self, rows: Int[Tensor, " N"], size: int) -> Iterator[Batch]:
+        """These persons in this order, `size` at a time.
+
+        Of views that lie in files a block of many batches is read at once, in the order in which
+        its rows lie, while the block before it is in use. The batches are the same ones.
+        """
+        if not self.block:
+            for some in rows.split(size):
+                yield self.batch(some)
+            return
+        blocks = rows.split(max(1, self.block // size) * size)
+        with ThreadPoolExecutor(1) as reader:
+            coming = [reader.submit(self._held, block) for block in blocks[:1]]
+            for number in range(len(blocks)):
+                held = coming.pop().result()
+                coming += [reader.submit(self._held, b) for b in blocks[number + 1 : number + 2]]
+                for some in torch.arange(len(held.box), device=self.device).split(size):
+                    yield held.batch(some)
+
+    def _held(self, rows: Int[Tensor, " B"]) -> "Features":
+        """These persons alone, on the device."""
+        pictures, picture = self.picture[rows].unique(return_inverse=True)
+        order = rows.argsort()
+        back = order.argsort()
+        views = {
+            name: {
+                array: _take(values, rows[order], self.device)[back]
+                if self.spaces[name] == "persons"
+                else _take(values, pictures, self.device)
+                for array, values in arrays.items()
+            }
+            for name, arrays in self.views.items()
+        }
+        return replace(
+            self,
+            box=self.box[rows],
+            diagonal=self.diagonal[rows],
+            picture=picture,
+            target=None if self.target is None else self.target[rows],
+            vad=None if self.vad is None else self.vad[rows],
+            views=views,
+            block=0,
+        )
 
     def moments(
         self, rows: Int[Tensor, " N"], view: str, array: str = "features"
@@ -143,8 +206,8 @@ class Features:
         count = 0
         total = torch.zeros(width, dtype=torch.float64)
         squares = torch.zeros(width, dtype=torch.float64)
-        for some in rows.split(512):
-            arrays = self.batch(some).views[view]
+        for batch in replace(self, views={view: self.views[view]}).batches(rows, 512):
+            arrays = batch.views[view]
             values = arrays[array]
             values = values[arrays["mask"]] if "mask" in arrays else values
             values = values.reshape(-1, values.shape[-1]).cpu().double()
@@ -158,12 +221,18 @@ class Features:
 
 
 def load(
-    cache_root: Path | str, views: Sequence[str], device: torch.device | str = "cpu"
+    cache_root: Path | str,
+    views: Sequence[str],
+    device: torch.device | str = "cpu",
+    memory: float | None = None,
 ) -> Features:
     """Read the index and the named views of a cache; `objects.region`: see `FEATURES`.
 
+    memory: GB that views may take on the device; of larger ones the largest arrays go to a
+    temporary file and come by blocks. None: all are held.
+
     Raises CacheError when the index or a view is absent or a counted person's row of it was never
-    extracted, and DataError when features are not finite.
+    extracted, DataError when features are not finite, SettingsError where `memory` is too small.
     """
     root = Path(cache_root)
     index = Index.read(root)
@@ -181,14 +250,26 @@ def load(
                 f"none. Set views.{name}.detector to one that does, or train.rrla.regions to "
                 "features"
             )
+    wanted = {
+        (name, array): view.spec.arrays[array]
+        for name, view in opened.items()
+        for array in view.spec.arrays
+        if array not in FEATURES or array == named[name]
+    }
+    large = {at: array for at, array in wanted.items() if opened[at[0]].rows != "labels"}
+    room = scratch.room(
+        {at: len(opened[at[0]]) for at in large},
+        {at: array.size * np.dtype(array.dtype).itemsize for at, array in large.items()},
+        memory,
+    )
     return from_arrays(
         views={
             name: ViewData(
                 rows=view.rows,
                 arrays={
-                    array: view.read(array)
-                    for array in view.arrays
-                    if array not in FEATURES or array == named[name]
+                    array: _read(view, array, (name, array) in room.away)
+                    for at, array in wanted
+                    if at == name
                 },
                 status=view.status,
                 key=view.key,
@@ -209,7 +290,16 @@ def load(
         dataset=index.dataset,
         note=index.note,
         index_digest=index.digest(),
+        vad=index.vad,
+        block=room.block,
     )
+
+
+def _read(view: View, array: str, away: bool) -> np.ndarray:
+    spec = view.spec.arrays[array]
+    if not away:
+        return view.read(array)
+    return view.read(array, scratch.mapped((len(view), *spec.shape), np.dtype(spec.dtype)))
 
 
 def from_arrays(
@@ -226,11 +316,15 @@ def from_arrays(
     dataset: str = "",
     note: str = "",
     index_digest: str = "",
+    vad: np.ndarray | None = None,
+    block: int = 0,
 ) -> Features:
     """Features of persons that need not be in a cache.
 
     boxes (P, 4) and sizes (M, 2), width and height, in pixels; pictures (P,) row of each person's
-    picture; labels: the C names; targets (P, C); splits (P,) and status (P,), words of the index.
+    picture; labels: the C names; targets (P, C); splits (P,) and status (P,), words of the index;
+    vad (P, 3), NaN where not rated. Mapped arrays (`np.memmap`) stay where they are, and `block`
+    says of how many persons they are read at once.
     Float arrays keep their dtype: to score new persons just as cached ones, round them to the
     cache's dtype first.
     """
@@ -282,7 +376,15 @@ def from_arrays(
         dataset=dataset,
         note=note,
         index_digest=index_digest,
+        vad=_rated(vad, device),
+        block=block,
     )
+
+
+def _rated(vad: np.ndarray | None, device: torch.device | str) -> Tensor | None:
+    if vad is None or np.isnan(vad).all():
+        return None
+    return _tensor(np.asarray(vad, np.float32), device)
 
 
 def _sort_out(
@@ -320,7 +422,12 @@ def _sort_out(
 
 def _tensor(values: np.ndarray, device: torch.device | str) -> Tensor:
     writable = values if values.flags.writeable else values.copy()
-    return torch.from_numpy(np.ascontiguousarray(writable)).to(device)
+    tensor = torch.from_numpy(np.ascontiguousarray(writable))
+    return tensor if isinstance(values, np.memmap) else tensor.to(device)
+
+
+def _take(values: Tensor, rows: Int[Tensor, " B"], device: torch.device) -> Tensor:
+    return values[rows.to(values.device)].to(device)
 
 
 def _plain(values: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from train.settings import Train
 
 log = logging.getLogger("train")
 AT_ONCE = 1024  # persons in one forward pass without gradient
+NO_NUMBER = {"save_every", "memory"}  # settings that change no number of a fit
 
 
 @dataclass(frozen=True)
@@ -139,14 +140,13 @@ class _Run:
         """One pass over the rows; the mean loss a person, read from the device once."""
         self.model.train()
         total = torch.zeros((), device=rows.device)
-        for some in rows.split(self.settings.batch):
-            batch = self.features.batch(some)
-            loss = self.model.loss(self.model(batch), batch.target)
+        for batch in self.features.batches(rows, self.settings.batch):
+            loss = self.model.loss(self.model(batch), batch)
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
             self.schedule.step()
-            total += loss.detach() * len(some)
+            total += loss.detach() * len(batch.box)
         return float(total) / len(rows)
 
     def judge(self, row: dict[str, int | float], selected_by: str) -> None:
@@ -165,7 +165,7 @@ class _Run:
         """Of everything that decides the numbers: another fit does not go on from this one's."""
         return key_of(
             {
-                "settings": self.settings.model_dump(mode="json", exclude={"save_every"}),
+                "settings": self.settings.model_dump(mode="json", exclude=NO_NUMBER),
                 "index": self.features.index_digest,
                 "views": dict(self.features.keys),
                 "device": self.features.device.type,
@@ -237,11 +237,18 @@ def _pace(step: int, steps: int, settings: Train) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rising) / falling)))
 
 
-@torch.no_grad()
+def outputs(model: Any, features: Features, rows: Int[Tensor, " N"]) -> Iterator[Any]:
+    """What the head says of these person rows, some at a time."""
+    model.eval()
+    for batch in features.batches(rows, AT_ONCE):
+        with torch.no_grad():  # not around the yield, which would reach the caller
+            output = model(batch)
+        yield output
+
+
 def predict(model: Any, features: Features, rows: Int[Tensor, " N"]) -> np.ndarray:
     """Scores (N, C) of these person rows, float32."""
-    model.eval()
-    scores = [model(features.batch(some)).scores for some in rows.split(AT_ONCE)]
+    scores = [output.scores for output in outputs(model, features, rows)]
     return torch.cat(scores).cpu().numpy() if scores else np.zeros((0, len(features.labels)))
 
 
@@ -252,10 +259,9 @@ def _validate(model: Any, features: Features, rows: Int[Tensor, " N"]) -> tuple[
         return math.nan, math.nan
     model.eval()
     scores, total = [], 0.0
-    for some in rows.split(AT_ONCE):
-        batch = features.batch(some)
+    for batch in features.batches(rows, AT_ONCE):
         output = model(batch)
-        total += float(model.loss(output, batch.target)) * len(some)
+        total += float(model.loss(output, batch)) * len(batch.box)
         scores.append(output.scores)
     true = (features.truth(rows) > 0.5).cpu().numpy()
     loss = total / len(rows)

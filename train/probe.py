@@ -38,7 +38,7 @@ def probe(
         raise DataError(f"{cache_root} has none of the views {asked}")
     own = settings.linear.model_copy(update={"views": views})
     settings = settings.model_copy(update={"head": "linear", "linear": own})
-    features = load(cache_root, views, device)
+    features = load(cache_root, views, device, settings.memory)
     rows = features.rows(evaluate.split)
     true = (features.truth(rows) > 0.5).cpu().numpy()
     if not true.any():

@@ -6,8 +6,10 @@ import json
 import math
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,11 @@ from cache.errors import DataError
 from cache.files import write_atomic
 from train.checkpoint import check_keys, load_head, save_head
 from train.data import Features, load
-from train.fit import AT_ONCE, fit, predict
+from train.fit import AT_ONCE, fit, outputs
 from train.heads import get_head
 from train.settings import Train
 
+Progress = Callable[[dict[str, int | float]], None]
 CURVES = ("epoch", "train_loss", "val_loss", "val_map")
 
 
@@ -31,17 +34,20 @@ def train_head(
     settings: Train,
     device: torch.device | str,
     out: Path | str,
-    progress: Callable[[dict[str, int | float]], None] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Fit one head on a cache; write head/, curves.csv and train.json below `out`.
+    """Fit one head on a cache; write head/, curves.csv and train.json below `out`, and
+    tensorboard/<start, head and seed> where `settings.tensorboard` asks for it.
 
     Gives what train.json holds. `progress` gets a row of the curves after each epoch.
     """
     started = time.perf_counter()
     out = Path(out)
-    features = load(cache_root, get_head(settings.head).views(settings), device)
+    views = get_head(settings.head).views(settings)
+    features = load(cache_root, views, device, settings.memory)
     loaded = time.perf_counter()
-    fitted = fit(features, settings, progress, out / "resume.pt")
+    with _logged(out / "tensorboard", settings, progress) as say:
+        fitted = fit(features, settings, say, out / "resume.pt")
     finished = time.perf_counter()
     versions = _versions()
     kept = fitted.history[fitted.best_epoch - 1]
@@ -83,6 +89,31 @@ def train_head(
     return result
 
 
+@contextmanager
+def _logged(folder: Path, settings: Train, progress: Progress | None) -> Iterator[Progress | None]:
+    """`progress` that also writes each row where TensorBoard finds it, if the settings ask."""
+    if not settings.tensorboard:
+        yield progress
+        return
+    from torch.utils.tensorboard import SummaryWriter
+
+    # A folder for each run: they are there to be compared, and a fit that goes on after a kill
+    # says its first epochs again.
+    started = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    with SummaryWriter(folder / f"{started}_{settings.head}_{settings.seed}") as writer:
+        writer.add_text("settings", f"```\n{settings.model_dump_json(indent=1)}\n```")
+
+        def say(row: dict[str, int | float]) -> None:
+            for name in CURVES[1:]:
+                if not math.isnan(row[name]):
+                    writer.add_scalar(name, row[name], row["epoch"])
+            writer.flush()  # so that it can be watched
+            if progress is not None:
+                progress(row)
+
+        yield say
+
+
 @dataclass(frozen=True)
 class Scores:
     """A head's scores on one split, a row a person.
@@ -91,7 +122,9 @@ class Scores:
     higher is more likely; dropped: reason -> persons of the split that could not be scored;
     info: of the head, from head.json. dataset, note, index (its digest): of the persons scored,
     who need not be of the data that the head was fitted on. Where labels are shares of 1,
-    distribution (N, C) has them, and train_mean (C,) their mean over the train persons.
+    distribution (N, C) has them, and train_mean (C,) their mean over the train persons. Where the
+    head predicts valence, arousal and dominance: vad, y_vad (N, 3), predicted and annotated, the
+    latter NaN where not rated, and train_vad (3,), the mean annotation over the train persons.
     """
 
     split: str
@@ -107,6 +140,9 @@ class Scores:
     index: str = ""
     distribution: np.ndarray | None = None
     train_mean: np.ndarray | None = None
+    vad: np.ndarray | None = None
+    y_vad: np.ndarray | None = None
+    train_vad: np.ndarray | None = None
 
 
 def score(
@@ -130,13 +166,21 @@ def score(
         )
     train = features.rows("train")
     shares = features.kind == "distribution"
+    found = list(outputs(model, features, rows))
+    rated: dict[str, np.ndarray] = {}
+    if found[0].vad is not None and features.vad is not None:
+        rated = {
+            "vad": torch.cat([output.vad for output in found]).cpu().numpy(),
+            "y_vad": features.vad[rows].cpu().numpy(),
+            "train_vad": features.vad[train].nanmean(0).cpu().numpy(),
+        }
     return Scores(
         split=split,
         labels=features.labels,
         person_rows=rows.cpu().numpy(),
         picture_rows=features.picture[rows].cpu().numpy(),
         y_true=(features.truth(rows) > 0.5).cpu().numpy().astype(np.int8),
-        y_score=predict(model, features, rows),
+        y_score=torch.cat([output.scores for output in found]).cpu().numpy(),
         dropped=features.dropped.get(split, {}),
         info=info,
         dataset=features.dataset,
@@ -144,6 +188,7 @@ def score(
         index=features.index_digest,
         distribution=features.truth(rows).cpu().numpy() if shares else None,
         train_mean=features.truth(train).mean(0).cpu().numpy() if shares and len(train) else None,
+        **rated,
     )
 
 
@@ -245,7 +290,8 @@ def _open(
     cache_root: Path | str, head_folder: Path | str, device: torch.device | str
 ) -> tuple[Any, dict[str, Any], Features]:
     model, info = load_head(head_folder, device)
-    features = load(cache_root, model.views(Train.model_validate(info["settings"])), device)
+    settings = Train.model_validate(info["settings"])
+    features = load(cache_root, model.views(settings), device, settings.memory)
     check_keys(info, features)
     return model, info, features
 

@@ -100,6 +100,13 @@ class Rrla(Settings):
 class Kosti(Settings):
     hidden: Width = 256
     dropout: Dropout = 0.5
+    continuous: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.5,
+        description=(
+            "Weight of valence, arousal and dominance in the loss, where persons of train were "
+            "rated; 1 - continuous is that of the labels. 0: they are not predicted."
+        ),
+    )
 
 
 class CaerNet(Settings):
@@ -164,6 +171,16 @@ class Train(Settings):
     )
     save_every: Annotated[float, Field(ge=0)] = Field(
         default=60, description="Seconds after which a fit is saved, to go on if it is killed."
+    )
+    memory: Annotated[float, Field(gt=0)] | None = Field(
+        default=None,
+        description=(
+            "GB that views may take on the device. Larger ones go to a temporary file, and blocks "
+            "of persons come from it: the same numbers, later. null: all are held."
+        ),
+    )
+    tensorboard: bool = Field(
+        False, description="Also write the curves where TensorBoard finds them."
     )
     standardise: bool = Field(
         False, description="Shift and scale each feature by its mean and deviation over train."

@@ -106,6 +106,7 @@ def features(plant: str = "body", persons: int = 480, seed: int = 0) -> Features
 def write_cache(root: Path, given: dict[str, Any]) -> None:
     """The same arrays as a cache on disk, by the store's own writer."""
     persons, pictures = len(given["boxes"]), len(given["sizes"])
+    vad = given.get("vad", np.full((persons, 3), np.nan, np.float32))
     index = Index(
         dataset="made",
         note="made-up labels",
@@ -132,7 +133,7 @@ def write_cache(root: Path, given: dict[str, Any]) -> None:
                 "labels": list(given["targets"]),
                 "annotators": [1] * persons,
                 "votes": [None] * persons,
-                **{name: [float("nan")] * persons for name in ("valence", "arousal", "dominance")},
+                **dict(zip(("valence", "arousal", "dominance"), vad.T, strict=True)),
                 "gender": [""] * persons,
                 "age": [""] * persons,
                 "status": list(given["status"]),

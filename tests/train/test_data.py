@@ -151,3 +151,51 @@ def test_a_feature_that_never_changes_has_deviation_one(given):
     features = from_arrays(**given)
     mean, deviation = features.moments(features.rows(), "body")
     assert mean[2] == 7 and deviation[2] == 1
+
+
+# ------------------------------------------------------------------- views larger than memory
+
+
+@pytest.mark.parametrize("memory", [0.8e-6, 2.4e-6], ids=["one person", "four"])
+def test_batches_from_a_file_are_the_same_ones(tmp_path, given, memory):
+    """The block ends within a batch, or holds several; pictures are shared by persons."""
+    made.write_cache(tmp_path, given)
+    held, mapped = load(tmp_path, VIEWS), load(tmp_path, VIEWS, memory=memory)
+    assert not held.block and 0 < mapped.block < 16
+    rows = torch.randperm(16, generator=torch.Generator().manual_seed(0))
+    ours, theirs = list(mapped.batches(rows, 3)), list(held.batches(rows, 3))
+    assert len(ours) == len(theirs) == 6
+    for one, other in zip(ours, theirs, strict=True):
+        same(one, other)
+    same(mapped.batch(rows[:5]), held.batch(rows[:5]))
+    for one, other in zip(
+        mapped.moments(rows, "objects"), held.moments(rows, "objects"), strict=True
+    ):
+        assert torch.equal(one, other)
+
+
+def test_a_block_is_read_once_and_no_more_than_two_are_held(tmp_path, given, monkeypatch):
+    made.write_cache(tmp_path, given)
+    mapped = load(tmp_path, VIEWS, memory=2.4e-6)
+    read = []
+    held = type(mapped)._held
+    monkeypatch.setattr(
+        type(mapped), "_held", lambda self, rows: read.append(rows) or held(self, rows)
+    )
+    size = mapped.block // 2 * 2
+    for number, _ in enumerate(mapped.batches(mapped.rows(), 2)):
+        assert len(read) <= number * 2 // size + 2
+    assert torch.equal(torch.cat(read), mapped.rows()) and max(map(len, read)) == size
+
+
+def test_ratings_come_from_the_index(tmp_path, given):
+    given["vad"] = np.full((16, 3), np.nan, np.float32)
+    given["vad"][4] = [7, 2, 5]
+    made.write_cache(tmp_path, given)
+    batch = load(tmp_path, VIEWS).batch(torch.tensor([4, 0]))
+    assert batch.vad[0].tolist() == [7, 2, 5] and batch.vad[1].isnan().all()
+    given["vad"][4] = np.nan
+    assert (
+        from_arrays(**given).vad is None
+        and from_arrays(**given).batch(torch.tensor([4])).vad is None
+    )

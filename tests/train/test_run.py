@@ -54,6 +54,41 @@ def test_it_writes_what_the_later_stages_read(trained):
     assert result["val_labels"] == 4
 
 
+def test_tensorboard_has_the_curves(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    made.write_cache(tmp_path / "features", made.arrays(persons=64))
+    seen = []
+    for on in (False, True):
+        settings = made.settings(epochs=3, seed=4, tensorboard=on)
+        train_head(tmp_path / "features", settings, "cpu", tmp_path, seen.append)
+        assert (tmp_path / "tensorboard").exists() is on
+    (folder,) = (tmp_path / "tensorboard").iterdir()
+    assert folder.name.endswith("_hugme_4")
+    events = EventAccumulator(str(folder)).Reload()
+    assert set(events.Tags()["scalars"]) == {"train_loss", "val_loss", "val_map"}
+    for name in events.Tags()["scalars"]:
+        logged = [(event.step, event.value) for event in events.Scalars(name)]
+        assert logged == [(row["epoch"], pytest.approx(row[name])) for row in seen[3:]]
+
+
+def test_ratings_are_scored_beside_labels(tmp_path):
+    given = made.arrays(persons=64)
+    given["vad"] = np.linspace(1, 10, 192, dtype=np.float32).reshape(64, 3)
+    given["vad"][7] = np.nan
+    made.write_cache(tmp_path / "features", given)
+    settings = made.settings(head="kosti", epochs=2)
+    train_head(tmp_path / "features", settings, "cpu", tmp_path)
+    found = score(tmp_path / "features", tmp_path / "head", "test")
+    test = given["splits"] == "test"
+    np.testing.assert_array_equal(found.y_vad, given["vad"][test])
+    np.testing.assert_allclose(found.train_vad, given["vad"][given["splits"] == "train"].mean(0))
+    assert found.vad.shape == found.y_vad.shape and np.isfinite(found.vad).all()
+    made.write_cache(tmp_path / "unrated", made.arrays(persons=64))
+    train_head(tmp_path / "unrated", settings, "cpu", tmp_path)
+    assert score(tmp_path / "unrated", tmp_path / "head", "test").vad is None
+
+
 def test_scores_of_test_persons(trained):
     root, given, _, _ = trained
     found = score(root / "features", root / "results" / "head", "test")

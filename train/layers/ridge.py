@@ -61,7 +61,7 @@ class Ridge:
         self.count = len(train)
         self.mean, self.gram, self.cross = self._moments(train, self._turned)
         self.rate = features.truth(train).double().mean(0)
-        blocks = [self._turned(features.batch(some)) for some in val.split(AT_ONCE)]
+        blocks = [self._turned(batch) for batch in features.batches(val, AT_ONCE)]
         self.val = torch.cat(blocks) - self.mean
         self.truth = features.truth(val).double()
 
@@ -90,8 +90,7 @@ class Ridge:
     def scores(self, solution: Solution, rows: Tensor) -> np.ndarray:
         """y of these person rows (N, C), float32."""
         found = []
-        for some in rows.split(AT_ONCE):
-            batch = self.features.batch(some)
+        for batch in self.features.batches(rows, AT_ONCE):
             seen = torch.cat([self.see(name, batch) for name in solution.views], -1)
             found.append(seen @ solution.weight.T + solution.bias)
         return torch.cat(found).cpu().numpy()
@@ -112,8 +111,9 @@ class Ridge:
         total = gram = cross = torch.zeros((), dtype=torch.float64, device=rows.device)
         truth = self.features.truth(rows).double()
         rate = truth.mean(0)
-        for some, labels in zip(rows.split(AT_ONCE), truth.split(AT_ONCE), strict=True):
-            values = see(self.features.batch(some)).double()
+        batches = self.features.batches(rows, AT_ONCE)
+        for batch, labels in zip(batches, truth.split(AT_ONCE), strict=True):
+            values = see(batch).double()
             total = total + values.sum(0)
             gram = gram + values.T @ values
             cross = cross + values.T @ (labels - rate)

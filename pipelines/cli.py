@@ -345,7 +345,7 @@ def _measures(numbers: dict[str, Any]) -> list[tuple[str, str]]:
             ]
             if f"{key}_without_leaked" in numbers:
                 lines.append((key + without, _four(numbers[f"{key}_without_leaked"])))
-        return lines
+        return [*lines, *_ratings(numbers)]
     if numbers["kind"] == "single":
         for key in ("accuracy", "balanced_accuracy"):
             said = f"{_percent(numbers[key])} ({ends(key)})"
@@ -370,7 +370,26 @@ def _measures(numbers: dict[str, Any]) -> list[tuple[str, str]]:
             ("C-F1, O-F1", ", ".join(f1)),
             ("Jaccard", _percent(numbers["jaccard"])),
         ]
+    return [*lines, *_ratings(numbers)]
+
+
+def _ratings(numbers: dict[str, Any]) -> list[tuple[str, str]]:
+    """Of a head that predicts valence, arousal and dominance."""
+    if "VAD_error" not in numbers:
+        return []
+    lines = [("persons rated", f"{numbers['n_rated']:,}")]
+    for name, key in (
+        ("mean error of valence, arousal, dominance", "VAD_error"),
+        *((f"error of {name}", f"{name}_error") for name in ("valence", "arousal", "dominance")),
+    ):
+        low, high = (_two(numbers[f"{key}_{end}"]) for end in ("low", "high"))
+        lines.append((name, f"{_two(numbers[key])} ({low} to {high})"))
+    lines.append(("mean error, mean of train for all", _two(numbers["chance_VAD_error"])))
     return lines
+
+
+def _two(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.2f}"
 
 
 def _percent(value: float | None) -> str:
@@ -448,10 +467,11 @@ def compare(
 
 def _show_comparison(found: dict[str, Any]) -> None:
     table = Table("measure", "A", "B", "B - A", f"{found['confidence']:.0%} interval", "p")
-    shown, apart = (_four, _four) if found["kind"] == "distribution" else (_percent, _points)
     least = 2 / (found["resamples"] + 1)
     for row in found["measures"]:
         p = row["p"]
+        plain = found["kind"] == "distribution" or row["measure"].endswith("_error")
+        shown, apart = (_four, _four) if plain else (_percent, _points)
         table.add_row(
             row["measure"],
             shown(row["a"]),

@@ -30,6 +30,8 @@ if TYPE_CHECKING:  # train.run loads torch, and nothing here needs it
 Kind = Literal["multi", "single", "distribution"]
 PER_CLASS = ("label", "ap", "low", "high", "chance", "positives", "threshold")
 PR = ("label", "recall", "precision")
+LISTS = ("y_true", "y_score", "distribution", "vad", "y_vad")  # of scores.parquet
+VAD = ("valence", "arousal", "dominance")
 CONFUSION = ("actual", "predicted")
 _POINTS = 100  # of a precision-recall curve that are kept
 
@@ -46,7 +48,8 @@ class Evaluation:
 
     def write(self, folder: Path) -> None:
         """Write metrics.json, which DVC shows a line a run, provenance.json, plots/per_class.csv,
-        plots/pr.csv, for single-label data plots/confusion.csv, and scores.parquet."""
+        plots/pr.csv, plots/confusion.csv, which has rows for single-label data only, and
+        scores.parquet."""
         plots = folder / "plots"
         plots.mkdir(parents=True, exist_ok=True)
         numbers = {split: found for split, found in self.metrics.items() if split != "provenance"}
@@ -55,10 +58,8 @@ class Evaluation:
             (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
         _write_csv(plots / "per_class.csv", PER_CLASS, self.per_class)
         _write_csv(plots / "pr.csv", PR, self.pr)
-        if self.confusion:
-            _write_csv(plots / "confusion.csv", CONFUSION, self.confusion)
-        else:
-            (plots / "confusion.csv").unlink(missing_ok=True)  # of an earlier run on other data
+        # Without rows too: DVC says that it failed where a plot of dvc.yaml has no file.
+        _write_csv(plots / "confusion.csv", CONFUSION, self.confusion)
         write_scores(folder / "scores.parquet", self.scores)
 
 
@@ -112,6 +113,11 @@ def measure(
     persons, or the uniform one. mAP is then that of the labels with more than half of a person's
     distribution, and there is no F1 or Jaccard.
 
+    A head that predicts valence, arousal and dominance has VAD_error beside them, the mean of
+    valence_error, arousal_error and dominance_error (mean absolute errors over the persons rated in
+    each, in units of the annotation), all with _low and _high; chance_VAD_error, of the mean over
+    train predicted for everybody; and n_rated.
+
     `leaked`: person rows, as of `cache.audit`, that training has seen in some form. Where some are
     among those evaluated: n_leaked, and mAP_without_leaked (of single-label data accuracy_ too; of
     distributions the measures instead), over all others.
@@ -164,6 +170,10 @@ def measure(
         ]
     elif kind == "distribution":
         numbers |= _without_information(scores, mean_distribution)
+    if "VAD_error" in numbers:
+        same = np.broadcast_to(scores.train_vad, np.shape(scores.y_vad))
+        numbers["chance_VAD_error"] = metrics.mean_error(scores.y_vad, same).mean()
+        numbers["n_rated"] = int((~np.isnan(scores.y_vad)).any(axis=1).sum())
     if leaked is not None:
         numbers |= _without_leaked(kind, scores, leaked)
     answer: dict[str, Any] = {scores.split: numbers}
@@ -265,6 +275,7 @@ def compare(a: Path, b: Path, settings: Evaluate) -> dict[str, Any]:
             "measures": [
                 {"measure": name, **asdict(metrics.paired(found, theirs[name][0], column))}
                 for name, (found, column) in mine.items()
+                if name in theirs
             ],
         }
     )
@@ -293,25 +304,30 @@ def _averaged(
 ) -> dict[str, tuple[metrics.Bootstrap, int | None]]:
     """What is measured beside mAP, each as a column of a bootstrap, None for its mean."""
     pictures, drawn = np.asarray(scores.picture_rows), _drawn(settings)
+    found: dict[str, tuple[metrics.Bootstrap, int | None]] = {}
     if kind == "single":
         true = np.asarray(scores.y_true)
         hits = metrics.correct(true, scores.y_score).astype(float)[:, None]
         of_each = hits.repeat(true.shape[1], axis=1)  # weighted by the targets: the recalls
         recalls = metrics.bootstrap_mean(of_each, pictures, true, **drawn)
-        return {
-            "accuracy": (metrics.bootstrap_mean(hits, pictures, **drawn), 0),
-            "balanced_accuracy": (recalls, None),
-        }
-    if kind == "distribution":
+        found["accuracy"] = (metrics.bootstrap_mean(hits, pictures, **drawn), 0)
+        found["balanced_accuracy"] = (recalls, None)
+    elif kind == "distribution":
         each = metrics.distribution_measures(scores.distribution, scores.y_score)
-        found = metrics.bootstrap_mean(
+        means = metrics.bootstrap_mean(
             np.stack(list(each.values()), axis=1),
             pictures,
             highest=metrics.highest(np.shape(scores.y_score)[1]),
             **drawn,
         )
-        return {name: (found, column) for column, name in enumerate(each)}
-    return {}
+        found |= {name: (means, column) for column, name in enumerate(each)}
+    if scores.vad is not None and not np.isnan(scores.y_vad).all():
+        rated = ~np.isnan(scores.y_vad)
+        gaps = np.where(rated, np.abs(scores.vad - scores.y_vad), 0)
+        means = metrics.bootstrap_mean(gaps, pictures, rated, highest=np.inf, **drawn)
+        found["VAD_error"] = (means, None)
+        found |= {f"{name}_error": (means, column) for column, name in enumerate(VAD)}
+    return found
 
 
 def _drawn(settings: Evaluate) -> dict[str, Any]:
@@ -392,26 +408,24 @@ class SavedScores:
     y_true: np.ndarray
     y_score: np.ndarray
     distribution: np.ndarray | None
+    vad: np.ndarray | None
+    y_vad: np.ndarray | None
     index: str
 
     def of(self, at: np.ndarray) -> "SavedScores":
         """The persons at these places."""
-        names = ("person_rows", "picture_rows", "y_true", "y_score")
-        soft = None if self.distribution is None else self.distribution[at]
-        some = {name: getattr(self, name)[at] for name in names}
-        return replace(self, distribution=soft, **some)
+        names = ("person_rows", "picture_rows", *LISTS)
+        some = {name: getattr(self, name) for name in names}
+        return replace(self, **{n: None if v is None else v[at] for n, v in some.items()})
 
 
 def write_scores(path: Path, scores: "Scores") -> None:
-    """person, picture (rows in the index), split, y_true, y_score (lists), one row a person.
-
-    Where `scores` have a distribution (N, C), it is one more list. The names of the labels and the
-    digest of the index stand in the metadata of the schema.
+    """person, picture (rows in the index), split, and those of `LISTS` that the scores have, one
+    row a person. The names of the labels and the digest of the index stand in the metadata of the
+    schema.
     """
     person_rows = np.asarray(scores.person_rows)
-    columns = {"y_true": scores.y_true, "y_score": scores.y_score}
-    if scores.distribution is not None:
-        columns["distribution"] = scores.distribution
+    columns = {name: getattr(scores, name) for name in LISTS}
     table = pa.table(
         {
             "person": pa.array(person_rows, pa.int32()),
@@ -420,6 +434,7 @@ def write_scores(path: Path, scores: "Scores") -> None:
             **{
                 name: pa.array(np.asarray(values).tolist(), pa.list_(pa.float32()))
                 for name, values in columns.items()
+                if values is not None
             },
         }
     )
@@ -441,17 +456,17 @@ def read_scores(path: Path) -> SavedScores:
         )
     labels = tuple(json.loads(about[b"labels"]))
 
-    def lists(name: str) -> np.ndarray:
-        return table[name].combine_chunks().flatten().to_numpy().reshape(-1, len(labels))
+    def lists(name: str) -> np.ndarray | None:
+        if name not in table.column_names:
+            return None
+        return table[name].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
 
     return SavedScores(
         split=table["split"][0].as_py(),
         labels=labels,
         person_rows=table["person"].to_numpy(),
         picture_rows=table["picture"].to_numpy(),
-        y_true=lists("y_true"),
-        y_score=lists("y_score"),
-        distribution=lists("distribution") if "distribution" in table.column_names else None,
+        **{name: lists(name) for name in LISTS},
         index=about[b"index"].decode(),
     )
 
@@ -467,7 +482,9 @@ def read_metrics(folder: Path) -> dict[str, Any]:
 
 
 def read_csv(path: Path) -> list[dict[str, Any]]:
-    """Rows of a results table; what reads as a number is one, an empty cell is NaN."""
+    """Rows of a results table; what reads as a number is one, but in a column of names, and an
+    empty cell is NaN."""
+    names = ("label", *CONFUSION)
 
     def cell(text: str) -> Any:
         try:
@@ -477,7 +494,7 @@ def read_csv(path: Path) -> list[dict[str, Any]]:
 
     with path.open(newline="", encoding="utf-8") as file:
         return [
-            {name: text if name == "label" else cell(text) for name, text in row.items()}
+            {name: text if name in names else cell(text) for name, text in row.items()}
             for row in csv.DictReader(file)
         ]
 

@@ -17,7 +17,7 @@ from train.data import Features
 from train.heads import get_head
 from train.settings import Train
 
-FORMAT = 2
+FORMAT = 3
 
 
 def save_head(

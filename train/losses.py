@@ -42,6 +42,14 @@ def weighted_squared(
     return ((scores - target).square() * weights).sum(-1).mean()
 
 
+def continuous(predicted: Float[Tensor, "B D"], rated: Float[Tensor, "B D"]) -> Float[Tensor, ""]:
+    """Mean squared error over what was rated; NaN in `rated` counts as not, and 0 where nothing
+    was."""
+    known = ~rated.isnan()
+    gap = torch.where(known, predicted - rated, 0)
+    return gap.square().sum() / known.sum().clamp(min=1)
+
+
 def double_constraint(
     branches: Iterable[tuple[Float[Tensor, "C D"], Float[Tensor, "C C"]]],
 ) -> Float[Tensor, ""]:

@@ -11,7 +11,7 @@ import pytest
 from cache.errors import DataError
 from pipelines import evaluation
 from tests.pipelines.report_data import LABELS, provenance, scores
-from tests.pipelines.test_evaluation import QUICK, single_label, soft
+from tests.pipelines.test_evaluation import QUICK, rated, single_label, soft
 from train import metrics
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,6 +63,19 @@ def test_measures_follow_the_kind_of_the_labels(tmp_path):
     assert list(rows) == list(metrics.MEASURES)
     assert rows["kl"]["difference"] > 0 > rows["cosine"]["difference"]
     assert rows["kl"]["b"] == pytest.approx(evaluation.read_metrics(b)["test"]["kl"], rel=1e-5)
+
+
+def test_ratings_are_compared_where_both_heads_predict_them(tmp_path):
+    one = rated()
+    worse = replace(one, vad=one.vad + np.float32([0, 0, 1]))
+    a, b = written(tmp_path / "a", one), written(tmp_path / "b", worse)
+    rows = {row["measure"]: row for row in evaluation.compare(a, b, QUICK)["measures"]}
+    each = [f"{name}_error" for name in evaluation.VAD]
+    assert list(rows) == ["mAP", "VAD_error", *each]
+    assert rows["dominance_error"]["low"] > 0 == rows["arousal_error"]["difference"]
+    c = written(tmp_path / "c", replace(one, vad=None, y_vad=None))
+    for pair in ((a, c), (c, a)):
+        assert [row["measure"] for row in evaluation.compare(*pair, QUICK)["measures"]] == ["mAP"]
 
 
 def test_persons_are_matched_by_their_row(two, tmp_path):
@@ -144,6 +157,19 @@ def test_the_command_refuses_in_a_sentence(two, emocache, tmp_path, monkeypatch)
     done = emocache("compare", "a", "nowhere")
     assert done.code == 1 and "refused: no nowhere/scores.parquet" in done.err
     assert emocache("compare", "a").code == 2
+
+
+def test_ratings_are_shown(capsys, tmp_path):
+    from pipelines.cli import _show_comparison, _show_metrics
+
+    written(tmp_path / "a", rated())
+    _show_metrics(evaluation.read_metrics(tmp_path / "a"))
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    numbers = evaluation.read_metrics(tmp_path / "a")["test"]
+    assert f"error of arousal {numbers['arousal_error']:.2f} (" in said
+    assert "persons rated 350" in said and "mean of train for all" in said
+    _show_comparison(evaluation.compare(tmp_path / "a", tmp_path / "a", QUICK))
+    assert f"{numbers['VAD_error']:.4f}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", ["multi", "single", "distribution"])

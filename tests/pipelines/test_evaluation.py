@@ -17,6 +17,7 @@ from sklearn.metrics import (
     balanced_accuracy_score,
     f1_score,
     jaccard_score,
+    mean_absolute_error,
     precision_score,
     recall_score,
 )
@@ -55,6 +56,19 @@ def soft(seed=0):
     labels = ("a", "b", "c", "d", "e")
     hard = (d > 0.5).astype(np.int8)
     return SoftScores("test", labels, rows, rows // 3, hard, p, {}, {}, distribution=d)
+
+
+def rated(seed=0):
+    """400 persons with several labels each, 50 of them not rated, 10 more in arousal alone."""
+    rng = np.random.default_rng(seed)
+    true = (rng.random((400, 3)) < 0.3).astype(np.int8)
+    y_vad = rng.uniform(1, 10, (400, 3)).astype(np.float32)
+    y_vad[:50], y_vad[50:60, 1] = np.nan, np.nan
+    vad = np.nan_to_num(y_vad) + rng.normal([1, 0, 0], [1, 2, 0.5], (400, 3)).astype(np.float32)
+    rows = np.arange(400)
+    more = {"vad": vad, "y_vad": y_vad, "train_vad": np.float32([5, 6, 7])}
+    score = rng.normal(size=true.shape)
+    return Scores("test", ("a", "b", "c"), rows, rows // 2, true, score, {}, {}, **more)
 
 
 def measured(found, **more):
@@ -136,13 +150,15 @@ def test_single_label_data_has_accuracies_and_a_confusion(tmp_path):
     rows = evaluation.read_csv(confusion)
     assert rows[0] == {"actual": "abcd"[true[0]], "predicted": "abcd"[predicted[0]]}
     assert len(rows) == 400
+    confusion.write_text("actual,predicted\n1,nan\n")  # labels may be called anything
+    assert evaluation.read_csv(confusion) == [{"actual": "1", "predicted": "nan"}]
     # a person of val with two labels: the data are of another kind
     two = val.y_true.copy()
     two[0] = 1
     other = measured(test, val=replace(val, y_true=two))
     assert other.metrics["test"]["kind"] == "multi" and "accuracy" not in other.metrics["test"]
     other.write(tmp_path)
-    assert not confusion.exists()
+    assert confusion.read_text().split() == ["actual,predicted"]  # and nothing of the run before
 
 
 def test_distributions_have_six_measures_and_those_of_one_for_everybody():
@@ -164,6 +180,23 @@ def test_distributions_have_six_measures_and_those_of_one_for_everybody():
         measured(test, mean_distribution=mean[:4])
     with pytest.raises(DataError, match="softmax"):
         measured(replace(test, y_score=test.y_score * 1.5))
+
+
+def test_ratings_have_errors_over_those_rated():
+    found = rated()
+    numbers = measured(found).metrics["test"]
+    gaps = np.abs(found.vad - found.y_vad)
+    for column, name in enumerate(evaluation.VAD):
+        known = ~np.isnan(found.y_vad[:, column])
+        by_hand = mean_absolute_error(found.y_vad[known, column], found.vad[known, column])
+        assert numbers[f"{name}_error"] == pytest.approx(by_hand)
+        assert numbers[f"{name}_error_low"] < by_hand < numbers[f"{name}_error_high"]
+    assert numbers["VAD_error"] == pytest.approx(np.nanmean(gaps, axis=0).mean())
+    assert numbers["n_rated"] == 350 and numbers["n_evaluated"] == 400
+    same = np.nanmean(np.abs(found.y_vad - [5, 6, 7]), axis=0).mean()
+    assert numbers["chance_VAD_error"] == pytest.approx(same)
+    nobody = replace(found, y_vad=np.full((400, 3), np.nan, np.float32))
+    assert "VAD_error" not in measured(nobody).metrics["test"]
 
 
 def test_labels_that_are_no_distribution_are_counted():
@@ -254,14 +287,15 @@ def test_curves_are_thinned_but_keep_their_ends():
 
 
 @pytest.mark.slow
-def test_dvc_shows_the_metrics_and_the_plots(tmp_path):
+@pytest.mark.parametrize("kind", ["multi", "single", "distribution"])
+def test_dvc_shows_the_metrics_and_the_plots(tmp_path, kind):
     """With the `plots` section of the project's own dvc.yaml."""
 
     def dvc(*words):
         command = [sys.executable, "-m", "dvc", *words]
         return subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
 
-    results(tmp_path / "results", persons=60)
+    results(tmp_path / "results", persons=60, kind=kind)
     shutil.copytree(ROOT / "pipelines" / "templates", tmp_path / "pipelines" / "templates")
     plots = yaml.safe_load((ROOT / "dvc.yaml").read_text())["plots"]
     sections = {"metrics": ["results/metrics.json"], "plots": plots}
@@ -272,8 +306,10 @@ def test_dvc_shows_the_metrics_and_the_plots(tmp_path):
     assert next(iter(shown.values()))["data"]["results/metrics.json"]["data"]["test"]["mAP"] > 0
     table = dvc("metrics", "show").stdout
     assert "b61f0c2a9d3e" in table and "ResNet-50" not in table
-    dvc("plots", "show", "-o", "out")
+    assert "failed" not in dvc("plots", "show", "-o", "out").stderr
     page = (tmp_path / "out" / "index.html").read_text()
     assert "DVC_METRIC" not in page
-    for word in ("Happiness", "chance", "recall", "val_loss", "val_map"):
+    label = {"multi": "Happiness", "single": "Happy", "distribution": "happiness"}[kind]
+    for word in (label, "chance", "recall", "val_loss", "val_map"):
         assert f'"{word}"' in page
+    assert ("Confusion" in page.replace("Doubt/Confusion", "")) == (kind == "single")

@@ -64,7 +64,7 @@ def test_absent_damaged_and_newer_heads_are_refused(tmp_path, fitted):
     weights.write_bytes(data)
     with pytest.raises(CacheError, match="not the file"):
         load_head(tmp_path)
-    about.write_text(about.read_text().replace('"format": 2', '"format": 99'))
+    about.write_text(about.read_text().replace('"format": 3', '"format": 99'))
     with pytest.raises(CacheError, match="format 99"):
         load_head(tmp_path)
     about.write_text(about.read_text()[:50])

@@ -24,6 +24,7 @@ class Output(Protocol):
 
     scores: "Tensor"  # (B, C), higher is more likely
     attention: "Tensor | None"  # (B, k) weights of the objects, or None where it weighs none
+    vad: "Tensor | None"  # (B, 3) valence, arousal, dominance as annotated, or None
 
 
 class Head(Protocol):
@@ -47,7 +48,7 @@ class Head(Protocol):
 
     def __call__(self, batch: "Batch") -> Output: ...
 
-    def loss(self, output: Any, target: "Tensor") -> "Tensor":
+    def loss(self, output: Any, batch: "Batch") -> "Tensor":
         """The mean loss over the batch."""
         ...
 

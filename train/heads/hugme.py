@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from cache.errors import DataError, SettingsError
 from train.data import Batch, Features, LabelKind
 from train.heads import register
-from train.layers import darn
+from train.layers import darn, label_head
 from train.layers.classifier import TwoViewClassifier, combine
 from train.layers.inputs import Standardise
 from train.layers.label_graph import LabelGraph, LabelGraphs, cooccurrence
@@ -29,14 +29,11 @@ LOSS_OF: dict[Scale, LossKind] = {
 
 
 @dataclass(frozen=True)
-class Output:
+class Output(label_head.Output):
     """scores: p; logits: what p was made from (p itself in the literal form);
     attention: DARN's alpha, zero for padded objects; graphs: of HEGL, None without it."""
 
-    scores: Float[Tensor, "B C"]
-    logits: Float[Tensor, "B C"]
-    attention: Float[Tensor, "B k"] | None
-    graphs: LabelGraphs | None
+    graphs: LabelGraphs | None = None
 
 
 @register("hugme")
@@ -158,7 +155,7 @@ class HugMe(nn.Module):
         graphs = self.hegl(self.text, self.together) if self.hegl is not None else None
         first, second = self.mvec(fused, None if graphs is None else graphs.nodes)
         scores, logits = combine(first, second, self.settings.beta, self.output)
-        return Output(scores, logits, attention, graphs)
+        return Output(scores, logits, attention, graphs=graphs)
 
     def fuse(self, batch: Batch) -> tuple[Float[Tensor, "B F"], Float[Tensor, "B k"] | None]:
         """f_I, and DARN's weights where objects are part of it."""
@@ -175,9 +172,9 @@ class HugMe(nn.Module):
                 found.append(_own_scale(batch.views[part]["map"].flatten(1)))
         return torch.cat(found, dim=-1), attention
 
-    def loss(self, output: Output, target: Float[Tensor, "B C"]) -> Float[Tensor, ""]:
+    def loss(self, output: Output, batch: Batch) -> Float[Tensor, ""]:
         """L = lambda L_C + (1 - lambda) L_DC, or L_C where there is no label graph."""
-        main = classification(output.scores, output.logits, target, self.loss_kind)
+        main = classification(output.scores, output.logits, batch.truth, self.loss_kind)
         graphs = output.graphs
         if graphs is None:
             return main

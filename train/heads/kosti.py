@@ -4,36 +4,71 @@ import torch
 from torch import nn
 
 from train.heads import register
-from train.layers.label_head import SquaredHead
+from train.layers.label_head import Output, SquaredHead
+from train.losses import continuous
 from train.settings import Train
 
 
 @register("kosti")
 class Kosti(SquaredHead):
-    """y = W dropout(relu(batchnorm(fc [body; scene]))), 256 wide.
+    """Labels y and valence, arousal and dominance v from one fused layer, 256 wide.
 
-        L = sum_j w_j (y_j - t_j)^2,   w_j = 1 / ln(1.2 + p_j), scaled to sum 1
+        f = dropout(relu(batchnorm(fc [body; scene])))      y = W f      v = m + s V f
+        L = (1 - c) L_disc + c L_cont                       c = continuous
+        L_disc = sum_j w_j (y_j - t_j)^2,   w_j = 1 / ln(1.2 + p_j), scaled to sum 1
+        L_cont = mean ((v - r) / s)^2 over the dimensions r that were rated
 
-    p_j: how often label j occurs in train (the paper: in each batch), so that a person's loss does
-    not hang on its neighbours. Two more departures: both backbones stay frozen, and no valence,
-    arousal and dominance is predicted. Scores are y, which is no probability; data with a
-    single label a person get the softmax and the cross-entropy.
+    Departures from the paper: p_j, how often label j occurs, is counted over train, not in each
+    batch, so that a person's loss does not hang on its neighbours; m and s, mean and deviation of
+    the ratings over train, put both losses on one scale; both backbones stay frozen. Where nobody
+    was rated, or with `continuous: 0`, L is L_disc. Scores are y, which is no probability; data
+    with a single label a person get the softmax and the cross-entropy.
     """
 
-    def __init__(self, settings: Train, **shapes):
-        super().__init__(settings, **shapes)
+    def __init__(self, settings: Train, *, rated: bool, **shapes):
+        super().__init__(settings, rated=rated, **shapes)
         own = settings.kosti
         self.fuse = nn.Sequential(
             nn.Linear(sum(self.widths.values()), own.hidden),
             nn.BatchNorm1d(own.hidden),
             nn.ReLU(),
             nn.Dropout(own.dropout),
-            nn.Linear(own.hidden, self.labels),
         )
+        self.of_labels = nn.Linear(own.hidden, self.labels)
+        self.of_vad = nn.Linear(own.hidden, 3) if rated else None
+        if rated:
+            self.register_buffer("mean", torch.zeros(3))
+            self.register_buffer("deviation", torch.ones(3))
 
     @staticmethod
     def views(settings: Train) -> tuple[str, ...]:
         return ("body", "scene")
 
-    def logits(self, batch):
-        return self.fuse(torch.cat([self.see("body", batch), self.see("scene", batch)], dim=-1))
+    @classmethod
+    def shapes(cls, settings, features):
+        train = None if features.vad is None else features.vad[features.rows("train")]
+        known = train is not None and bool((~train.isnan()).any(0).all())
+        return {"rated": known and settings.kosti.continuous > 0}
+
+    def learn(self, features, rows):
+        super().learn(features, rows)
+        if self.of_vad is not None:
+            rated = features.vad[rows]
+            self.mean.copy_(rated.nanmean(0))
+            self.deviation.copy_((rated - self.mean).square().nanmean(0).sqrt().clamp(min=1e-6))
+
+    def forward(self, batch):
+        fused = self.fuse(torch.cat([self.see("body", batch), self.see("scene", batch)], dim=-1))
+        logits = self.of_labels(fused)
+        vad = None
+        if self.of_vad is not None:
+            vad = self.mean + self.deviation * self.of_vad(fused)
+        return Output(self.scores(logits), logits, vad=vad)
+
+    def loss(self, output, batch):
+        labels = super().loss(output, batch)
+        if output.vad is None or batch.vad is None:
+            return labels
+        share = self.settings.kosti.continuous
+        apart = continuous(output.vad / self.deviation, batch.vad / self.deviation)
+        return (1 - share) * labels + share * apart

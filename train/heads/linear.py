@@ -73,5 +73,5 @@ class Linear(LabelHead):
     def scores(self, logits):
         return logits
 
-    def loss(self, output, target):
-        return (output.logits - target).square().mean()
+    def loss(self, output, batch):
+        return (output.logits - batch.truth).square().mean()

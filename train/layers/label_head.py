@@ -18,15 +18,18 @@ from train.settings import Train
 @dataclass(frozen=True)
 class Output:
     """scores: probabilities, or what the head calls its scores; logits: what they were made from;
-    attention: of the objects, None where none are weighed."""
+    attention: of the objects, None where none are weighed; vad: valence, arousal and dominance in
+    the annotation's units, None where they are not predicted."""
 
     scores: Float[Tensor, "B C"]
     logits: Float[Tensor, "B C"]
     attention: Float[Tensor, "B k"] | None = None
+    vad: Float[Tensor, "B 3"] | None = None
 
 
 class LabelHead(nn.Module):
-    """A head below `train/heads` needs `views` and `logits`, and layers made in `__init__`.
+    """A head below `train/heads` needs `views`, layers made in `__init__`, and `logits`, or
+    `forward` where it gives more than scores.
 
     Labels that a person can have several of get a sigmoid and the binary cross-entropy; a single
     label, or a distribution over labels, gets a softmax and the cross-entropy, which for a
@@ -89,11 +92,11 @@ class LabelHead(nn.Module):
     def scores(self, logits: Float[Tensor, "B C"]) -> Float[Tensor, "B C"]:
         return logits.sigmoid() if self.kind == "multi" else logits.softmax(-1)
 
-    def loss(self, output: Output, target: Float[Tensor, "B C"]) -> Float[Tensor, ""]:
+    def loss(self, output: Output, batch: Batch) -> Float[Tensor, ""]:
         return classification(
             output.scores,
             output.logits,
-            target,
+            batch.truth,
             "bce" if self.kind == "multi" else "cross_entropy",
         )
 
@@ -121,7 +124,7 @@ class SquaredHead(LabelHead):
     def scores(self, logits: Float[Tensor, "B C"]) -> Float[Tensor, "B C"]:
         return logits if self.kind == "multi" else super().scores(logits)
 
-    def loss(self, output: Output, target: Float[Tensor, "B C"]) -> Float[Tensor, ""]:
+    def loss(self, output: Output, batch: Batch) -> Float[Tensor, ""]:
         if self.kind != "multi":
-            return super().loss(output, target)
-        return weighted_squared(output.logits, target, self.weights)
+            return super().loss(output, batch)
+        return weighted_squared(output.logits, batch.truth, self.weights)

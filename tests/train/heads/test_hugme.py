@@ -61,12 +61,12 @@ def test_everything_learned_gets_its_gradient(without):
     """As with plain linear layers: the embedding of the objects' classes among them."""
     model, features = head(without=without)
     batch = features.batch(features.rows("train"))
-    model.loss(model(batch), batch.target).backward()
+    model.loss(model(batch), batch).backward()
     found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()
     for layer in (model.mvec.mlp[0], model.mvec.fc):
         layer.learned = (0, layer.in_features)
-    model.loss(model(batch), batch.target).backward()
+    model.loss(model(batch), batch).backward()
     assert ("embedding.weight" in found) is ("objects" not in without)
     for name, p in model.named_parameters():
         torch.testing.assert_close(found[name], p.grad)
@@ -83,7 +83,7 @@ def test_the_loss_is_lambda_lc_and_the_rest_ldc():
         norms = h.norm(dim=1)
         cos = h @ h.T / (norms[:, None] * norms[None, :]).clamp(min=1e-9)
         constraint += (cos - output.graphs.adjacencies[name]).square().mean() / 2
-    found = model.loss(output, batch.target)
+    found = model.loss(output, batch)
     torch.testing.assert_close(found, 0.7 * main + 0.3 * constraint, atol=1e-4, rtol=1e-4)
 
 
@@ -122,7 +122,7 @@ def test_no_objects_anywhere_is_finite():
     given["views"]["objects"].arrays["label"][:] = -1
     model, features = head(from_arrays(**given))
     batch = features.batch(features.rows())
-    loss = model.loss(model(batch), batch.target)
+    loss = model.loss(model(batch), batch)
     loss.backward()
     assert torch.isfinite(loss)
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
@@ -186,7 +186,7 @@ def test_without_hegl_p1_alone_decides_and_the_loss_is_lc(without):
     fused, _ = model.fuse(batch)
     assert torch.equal(output.logits, model.mvec.mlp(fused))
     main = torch.nn.functional.binary_cross_entropy_with_logits(output.logits, batch.target)
-    assert torch.equal(model.loss(output, batch.target), main)
+    assert torch.equal(model.loss(output, batch), main)
     assert model.graphs() == {}
     assert "labels" not in HugMe.views(made.settings(hugme={"without": without}))
 

@@ -10,7 +10,7 @@ from cache.store import STATUS
 from tests.train import made
 from train.checkpoint import load_head, save_head
 from train.data import from_arrays
-from train.fit import fit, predict
+from train.fit import fit, outputs, predict
 from train.heads import get_head, names
 from train.metrics import chance_level, mean_average_precision
 
@@ -146,6 +146,51 @@ def test_caer_net_gives_the_context_all_weight_without_a_face():
     torch.testing.assert_close(weights.sum(1), torch.ones(2))
 
 
+def test_kosti_learns_ratings_beside_labels():
+    """Ratings that hang on the body: better than their mean; unrated persons teach nothing."""
+    given = made.arrays(persons=480)
+    signal = given["views"]["body"].arrays["features"][:, :3].astype(np.float32)
+    given["vad"] = 5 + np.float32([1, 0.5, 0.1]) * signal
+    given["vad"][::5] = np.nan
+    features = from_arrays(**given)
+    model = fit(features, settings("kosti", epochs=60)).model
+    test = features.rows("test")
+    (found,) = outputs(model, features, test)
+    gap = (found.vad - features.vad[test]).abs().nanmean(0)
+    mean = features.vad[features.rows("train")].nanmean(0)
+    assert (gap < 0.6 * (features.vad[test] - mean).abs().nanmean(0)).all(), gap
+    true = features.truth(test).numpy()
+    assert mean_average_precision(true, found.scores.numpy()) > chance_level(true) + 0.2
+
+
+def test_kosti_without_ratings_or_with_weight_0_predicts_none():
+    given = made.arrays(persons=64)
+    for vad, share in ((None, 0.5), (np.full((64, 3), 5, np.float32), 0.0)):
+        features = from_arrays(**given, vad=vad)
+        own = settings("kosti", kosti={"continuous": share})
+        model = get_head("kosti").setup(own, features, features.rows("train"))
+        assert model(features.batch(features.rows("val"))).vad is None
+
+
+def test_kostis_loss_of_ratings_by_hand():
+    given = made.arrays(persons=64)
+    rng = np.random.default_rng(0)
+    given["vad"] = rng.uniform(1, 10, (64, 3)).astype(np.float32)
+    given["vad"][[0, 1, 2], [0, 1, 2]] = np.nan
+    features = from_arrays(**given)
+    own = settings("kosti", kosti={"continuous": 0.3})
+    train = features.rows("train")
+    model = get_head("kosti").setup(own, features, train).eval()
+    batch = features.batch(train)
+    output = model(batch)
+    vad, rated = output.vad.detach().numpy(), batch.vad.numpy()
+    spread = np.nanstd(rated, axis=0)
+    apart = np.nanmean(((vad - rated) / spread) ** 2)
+    labels = ((output.scores - batch.target) ** 2 * model.weights).sum(1).mean()
+    by_hand = 0.7 * float(labels.detach()) + 0.3 * apart
+    assert float(model.loss(output, batch).detach()) == pytest.approx(by_hand, rel=1e-5)
+
+
 def test_kostis_loss_by_hand():
     features = made.features(persons=64)
     model = get_head("kosti").setup(settings("kosti"), features, features.rows("train"))
@@ -160,4 +205,4 @@ def test_kostis_loss_by_hand():
         for i in range(len(batch.target))
         for j in range(4)
     ) / len(batch.target)
-    torch.testing.assert_close(model.loss(output, batch.target), by_hand)
+    torch.testing.assert_close(model.loss(output, batch), by_hand)

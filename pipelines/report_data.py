@@ -9,6 +9,7 @@ from cache.errors import DataError
 from cache.index import Index
 from cache.store import STATUS, open_view
 from extract import images
+from pipelines.evaluation import Kind
 from pipelines.overlay import ObjectMark, PersonMark
 from pipelines.report import Person, ReportData, read_results
 from pipelines.settings import Settings
@@ -37,6 +38,7 @@ def gather(settings: Settings, results: Path) -> ReportData:
     split = scores["split"][0].as_py()
     rows = _choose(scores["person"].to_numpy(), scores["picture"].to_numpy(), settings)
     seen = explain(settings.cache.root, results / "head", rows.tolist(), split)
+    kind = tables["metrics"][split]["kind"]
     threshold = {row["label"]: row["threshold"] for row in tables["per_class"]}
     graphs = dict(seen.graphs)
     return ReportData(
@@ -48,7 +50,7 @@ def gather(settings: Settings, results: Path) -> ReportData:
         networks=[
             {**one, "view": name} for name, view in info["views"].items() for one in view["weights"]
         ],
-        persons=[_person(n, seen, index, threshold, settings) for n in range(len(rows))],
+        persons=[_person(n, seen, index, kind, threshold, settings) for n in range(len(rows))],
         cooccurrence=graphs.get("cooccurrence"),
         similarity=graphs.get("similarity"),
         **tables,
@@ -85,7 +87,12 @@ def mark_of(number: int, seen: Explanation) -> PersonMark:
 
 
 def _person(
-    number: int, seen: Explanation, index: Index, threshold: dict[str, float], settings: Settings
+    number: int,
+    seen: Explanation,
+    index: Index,
+    kind: Kind,
+    threshold: dict[str, float],
+    settings: Settings,
 ) -> Person:
     from PIL import Image
 
@@ -100,6 +107,14 @@ def _person(
             "where they are"
         ) from error
     probabilities = dict(zip(index.labels, seen.y_score[number].tolist(), strict=True))
+    truth = dict(zip(index.labels, index.targets[row].tolist(), strict=True))
+    true = [label for label, y in truth.items() if y > 0.5]
+    if kind == "distribution":
+        true, predicted = [], []  # shares are compared, nothing is decided
+    elif kind == "single":
+        predicted = [max(probabilities, key=probabilities.__getitem__)]  # the first of equal ones
+    else:
+        predicted = [label for label, p in probabilities.items() if p >= threshold[label]]
     head = open_view(settings.cache.root, "head")
     notes = ["no face found"] if head.status[row] == STATUS["no_face"] else []
     mark = mark_of(number, seen)
@@ -107,8 +122,9 @@ def _person(
         name=f"person {row}",
         picture=picture,
         mark=mark,
-        true=[label for label, y in zip(index.labels, index.targets[row], strict=True) if y > 0.5],
-        predicted=[label for label, p in probabilities.items() if p >= threshold[label]],
+        true=true,
+        predicted=predicted,
         probabilities=probabilities,
         notes=notes,
+        shares=truth if kind == "distribution" else None,
     )

@@ -23,6 +23,10 @@ RATE = {
 }  # fmt: skip
 LABELS, RATES = list(RATE), np.array(list(RATE.values()))
 
+# As many single labels as CAER-S has, and shares of those of FER+.
+SEVEN = ("Anger", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise")
+EIGHT = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
+
 
 def scores(split="test", persons=400, seed=0, signal=1.2) -> Scores:
     rng = np.random.default_rng([seed, len(split)])
@@ -33,6 +37,41 @@ def scores(split="test", persons=400, seed=0, signal=1.2) -> Scores:
     return Scores(
         split, tuple(LABELS), rows, rows // 2, true, 1 / (1 + np.exp(-logit)), dropped, info={}
     )
+
+
+def single_scores(split="test", labels=SEVEN, persons=400, signal=1.8) -> Scores:
+    """One label a person, and probabilities that sum to 1."""
+    rng = np.random.default_rng([1, len(split)])
+    rates = rng.dirichlet(np.full(len(labels), 4))
+    true = np.eye(len(labels), dtype=np.int8)[rng.choice(len(labels), persons, p=rates)]
+    logit = rng.normal(0, 1, true.shape) + signal * true
+    score = np.exp(logit) / np.exp(logit).sum(axis=1, keepdims=True)
+    rows = np.arange(persons) + 1000
+    return Scores(split, tuple(labels), rows, rows // 2, true, score, {"bad_box": 3}, info={})
+
+
+def share_scores(split="test", labels=EIGHT, persons=400) -> Scores:
+    """Votes of ten annotators a person as shares, and a softmax."""
+    rng = np.random.default_rng([2, len(split)])
+    wished = rng.dirichlet(np.linspace(1.2, 0.1, len(labels)), persons)
+    votes = np.array([rng.multinomial(10, row) for row in wished]) / 10
+    score = 0.7 * wished + 0.3 * rng.dirichlet(np.ones(len(labels)), persons)
+    rows = np.arange(persons) + 1000
+    return Scores(
+        split,
+        tuple(labels),
+        rows,
+        rows // 2,
+        (votes > 0.5).astype(np.int8),
+        score,
+        {"bad_box": 3},
+        info={},
+        distribution=votes,
+        train_mean=votes.mean(axis=0),
+    )
+
+
+MADE = {"multi": scores, "single": single_scores, "distribution": share_scores}
 
 
 def provenance() -> dict:
@@ -52,10 +91,17 @@ def provenance() -> dict:
     }
 
 
-def results(folder: Path, persons=400) -> Path:
+def results(folder: Path, persons=400, kind="multi", **more) -> Path:
     """A results folder as train and evaluate leave it."""
-    test, val = scores("test", persons), scores("val", persons)
-    measure(test, LABELS, Evaluate(bootstrap=200), provenance(), val=val).write(folder)
+    test, val = (MADE[kind](split, persons=persons, **more) for split in ("test", "val"))
+    measure(
+        test,
+        test.labels,
+        Evaluate(bootstrap=200),
+        provenance(),
+        val=val,
+        mean_distribution=test.train_mean,
+    ).write(folder)
     with (folder / "curves.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["epoch", "train_loss", "val_loss", "val_map"])
@@ -72,13 +118,12 @@ def results(folder: Path, persons=400) -> Path:
     return folder
 
 
-def report_data(folder: Path, pictures: Path, persons=12) -> ReportData:
+def report_data(folder: Path, pictures: Path, persons=12, kind="multi", **more) -> ReportData:
     """`pictures` is the folder of EMOTIC pictures with the CSVs of the release."""
-    test = scores("test")
-    found = read_results(results(folder))
-    limits = [row["threshold"] for row in found["per_class"]]
+    test = MADE[kind]("test", **more)
+    found = read_results(results(folder, kind=kind, **more))
     rng = np.random.default_rng(0)
-    word = rng.normal(size=(len(LABELS), 8)) + 0.8
+    word = rng.normal(size=(len(test.labels), 8)) + 0.8
     word /= np.linalg.norm(word, axis=1, keepdims=True)
     together = test.y_true.T @ test.y_true
     return ReportData(
@@ -86,10 +131,10 @@ def report_data(folder: Path, pictures: Path, persons=12) -> ReportData:
         dataset="emotic",
         note="made-up scores and boxes on real pictures",
         split="test",
-        labels=LABELS,
+        labels=test.labels,
         networks=networks(),
         persons=[
-            made_person(row, number, test, limits, rng)
+            made_person(row, number, test, kind, found["per_class"], rng)
             for number, row in enumerate(annotated(pictures)[:persons])
         ],
         cooccurrence=together / np.maximum(np.diag(together), 1)[:, None],
@@ -135,7 +180,7 @@ def annotated(pictures: Path) -> list[tuple[Path, tuple, tuple]]:
     return rows
 
 
-def made_person(row, number, test, limits, rng) -> Person:
+def made_person(row, number, test, kind, per_class, rng) -> Person:
     path, box, (width, height) = row
     x1, y1, x2, _ = box
     wide = x2 - x1
@@ -152,15 +197,23 @@ def made_person(row, number, test, limits, rng) -> Person:
                 float(weight),
             )
         )
-    chance = dict(zip(LABELS, test.y_score[number].tolist(), strict=True))
+    chance = dict(zip(test.labels, test.y_score[number].tolist(), strict=True))
+    limits = {row["label"]: row["threshold"] for row in per_class}
+    true = [label for label, t in zip(test.labels, test.y_true[number], strict=True) if t]
+    predicted = [label for label, score in chance.items() if score >= limits[label]]
+    shares = None
+    if kind == "single":
+        predicted = [max(chance, key=chance.get)]
+    elif kind == "distribution":
+        true, predicted = [], []
+        shares = dict(zip(test.labels, test.distribution[number].tolist(), strict=True))
     return Person(
         name=f"person {test.person_rows[number]}",
         picture=path,
         mark=PersonMark(box, face, objects),
-        true=[label for label, t in zip(LABELS, test.y_true[number], strict=True) if t],
-        predicted=[
-            label for label, limit in zip(LABELS, limits, strict=True) if chance[label] >= limit
-        ],
+        true=true,
+        predicted=predicted,
         probabilities=chance,
+        shares=shares,
         notes=[] if face else ["no face found: the head view is zeros"],
     )

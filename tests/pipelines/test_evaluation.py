@@ -312,4 +312,4 @@ def test_dvc_shows_the_metrics_and_the_plots(tmp_path, kind):
     label = {"multi": "Happiness", "single": "Happy", "distribution": "happiness"}[kind]
     for word in (label, "chance", "recall", "val_loss", "val_map"):
         assert f'"{word}"' in page
-    assert ("Confusion" in page.replace("Doubt/Confusion", "")) == (kind == "single")
+    assert ("percent_of_y" in page) == (kind == "single")

@@ -2,23 +2,36 @@
 
 import json
 import math
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from sklearn.metrics import confusion_matrix, precision_score, recall_score
 
 from cache.errors import DataError
-from pipelines import overlay
+from cache.index import Index
+from pipelines import evaluation, overlay
 from pipelines.overlay import ObjectMark, PersonMark, draw
 from pipelines.report import Frame, read_results, ticks, write_report
-from tests.pipelines.report_data import LABELS, annotated, report_data
+from tests.pipelines.report_data import (
+    EIGHT,
+    LABELS,
+    SEVEN,
+    annotated,
+    report_data,
+    share_scores,
+    single_scores,
+)
 from tests.shared import shared
+from train.metrics import MEASURES
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +42,40 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(data, tmp_path_factory):
     return write_report(data, tmp_path_factory.mktemp("report") / "deep" / "report.html")
+
+
+@pytest.fixture(scope="module")
+def of_kind(tmp_path_factory):
+    """kind -> what its report shows, made once."""
+    made = {}
+
+    def get(kind):
+        if kind not in made:
+            folder = tmp_path_factory.mktemp(kind)
+            made[kind] = report_data(folder, shared("data/emotic_pictures"), kind=kind)
+        return made[kind]
+
+    return get
+
+
+@pytest.fixture(scope="module")
+def page_of(of_kind, tmp_path_factory):
+    """kind -> the page of its report, written once."""
+    made = {}
+
+    def get(kind):
+        if kind not in made:
+            path = tmp_path_factory.mktemp("report") / f"{kind}.html"
+            made[kind] = write_report(of_kind(kind), path)
+        return made[kind]
+
+    return get
+
+
+def written(data, folder, **numbers) -> str:
+    """The page, with other numbers of the split."""
+    metrics = {**data.metrics, "test": {**data.metrics["test"], **numbers}}
+    return write_report(replace(data, metrics=metrics), folder / "report.html").read_text()
 
 
 # ---- overlay -------------------------------------------------------------------------------
@@ -146,6 +193,204 @@ def test_page_says_what_it_must(page, data):
     assert page.stat().st_size < 6e6
     assert "mean over" not in text and "Other data." not in text
     assert "<script" not in text and "http://" not in text and "https://" not in text
+
+
+def percents(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def test_page_of_single_labels_says_what_it_must(page_of, of_kind):
+    text, numbers = page_of("single").read_text(), of_kind("single").metrics["test"]
+    often = SEVEN[single_scores().y_true.sum(axis=0).argmax()]
+    for word in (
+        "400 persons in 200 pictures of the test split, 7 labels, one for each person",
+        f"<dd>{100 * numbers['accuracy']:.2f} %</dd>",
+        *(
+            f"<dd>{percents(numbers[name])} %</dd>"
+            for name in ("balanced_accuracy", "chance_accuracy", "mAP")
+        ),
+        *(
+            f"95 % interval {percents(numbers[f'{name}_low'])} to "
+            f"{percents(numbers[f'{name}_high'])}"
+            for name in ("accuracy", "balanced_accuracy", "mAP")
+        ),
+        "mean recall; chance 14.3",
+        f"accuracy lies above what naming {often} for everybody reaches.",
+        "balanced accuracy lies above the one in 7 that knowing nothing reaches.",
+        "3 dropped: bad box 3",
+        "b61f0c2a9d3e",
+        "probability of each label",
+    ):
+        assert word in text, word
+    # a head that names the likeliest label needs no threshold, and none is shown
+    assert "threshold" not in text.lower() and 'class="limit"' not in text and "F1 over" not in text
+
+
+def test_confusion_recall_and_precision_are_those_of_scikit_learn(page_of):
+    text, scores = page_of("single").read_text(), single_scores()
+    true, predicted = scores.y_true.argmax(axis=1), scores.y_score.argmax(axis=1)
+    table = np.zeros((7, 7), int)
+    shares = np.zeros((7, 7))
+    cell = r'--share: ([\d.]+)" title="(\w+), predicted (\w+): (\d+) of (\d+)">(\d+)<small>(\d+)<'
+    for share, row, column, count, persons, percent, small in re.findall(cell, text):
+        at = SEVEN.index(row), SEVEN.index(column)
+        table[at], shares[at] = int(count), float(share)
+        assert count == small and percent == f"{100 * int(count) / int(persons):.0f}"
+    wanted = confusion_matrix(true, predicted)
+    np.testing.assert_array_equal(table, wanted)
+    np.testing.assert_allclose(shares, wanted / wanted.sum(axis=1, keepdims=True), atol=5e-4)
+    recalls = recall_score(true, predicted, average=None)
+    precisions = precision_score(true, predicted, average=None)
+    for label, recall, precision in zip(SEVEN, recalls, precisions, strict=True):
+        row = re.search(rf">{label}</span><span.*?</label>", text, re.DOTALL)[0]
+        assert f">{percents(recall)}</span><span" in row
+        assert row.endswith(f">{percents(precision)}</span></label>")
+
+
+def test_a_label_that_nobody_has_or_is_predicted_to_have_is_not_0(of_kind, tmp_path):
+    data = of_kind("single")
+    rows = [row for row in data.confusion if row["actual"] != "Sad" and row["predicted"] != "Happy"]
+    per_class = [dict(row) for row in data.per_class]
+    per_class[5] |= {"ap": np.nan, "low": np.nan, "high": np.nan, "positives": 0, "chance": 0.0}
+    pr = [row for row in data.pr if row["label"] != "Sad"]
+    text = written(replace(data, confusion=rows, per_class=per_class, pr=pr, persons=[]), tmp_path)
+    assert text.count("nobody on test") == 1
+    for label, name in (("Sad", "recall"), ("Happy", "precision")):
+        row = re.search(rf">{label}</span><span.*?</label>", text, re.DOTALL)[0]
+        recall, precision = re.findall(r'<span class="n">([^<]*)</span>', row)[-2:]
+        assert {"recall": recall, "precision": precision}[name] == "–"
+    assert "nan" not in text.lower()
+
+
+def test_cards_of_single_labels(of_kind, tmp_path):
+    data = of_kind("single")
+    person = replace(
+        data.persons[0],
+        true=["Sad"],
+        predicted=["Fear"],
+        probabilities=dict(zip(SEVEN, (0.1, 0.2, 0.3, 0.15, 0.05, 0.12, 0.08), strict=True)),
+    )
+    text = written(replace(data, persons=[person]), tmp_path)
+    assert '<span class="soft">Sad, predicted Fear</span>' in text
+    rows = re.findall(
+        r'<div class="label-row (\w+)".*?class="label">(\w+)<.*?>([\d.]+)<', text, re.S
+    )
+    assert [row[:2] for row in rows[:4]] == [
+        ("wrong", "Fear"),
+        ("neither", "Disgust"),
+        ("neither", "Happy"),
+        ("missed", "Sad"),
+    ]
+    right = replace(person, true=["Fear"])
+    assert "Fear, right</span>" in written(replace(data, persons=[right]), tmp_path)
+    # scores of a head without a softmax are no probabilities
+    wild = replace(person, probabilities={label: 3.0 * n for n, label in enumerate(SEVEN)})
+    text = written(replace(data, persons=[wild]), tmp_path)
+    assert "the head's score for each label" in text.replace("&#39;", "'")
+    assert "probability of each" not in text
+    # of many labels the likeliest and the true one
+    many = {f"label {n}": n / 325 for n in range(26)}
+    long = replace(person, true=["label 0"], predicted=["label 25"], probabilities=many)
+    text = written(replace(data, persons=[long]), tmp_path)
+    shown = re.findall(r'class="label">(label \d+)<', text)
+    assert shown == [*(f"label {n}" for n in range(25, 17, -1)), "label 0"]
+    assert "and 17 more with less" in text
+
+
+def test_page_of_distributions_says_what_it_must(page_of, of_kind):
+    text, numbers = page_of("distribution").read_text(), of_kind("distribution").metrics["test"]
+    for name in MEASURES:
+        better = "↑ higher" if name in ("cosine", "intersection") else "↓ lower"
+        ends = f"{numbers[f'{name}_low']:.4f} to {numbers[f'{name}_high']:.4f}"
+        tile = re.search(
+            rf"</b> {better} is better</dt>\s*<dd>{numbers[name]:.4f}</dd>.*?</div>", text, re.S
+        )[0]
+        assert f"95 % interval {ends}<" in tile
+        assert f"mean of train for all: {numbers[f'chance_{name}']:.4f}<" in tile
+    for word in (
+        "8 labels, shares of each person that sum to 1",
+        "better than the mean of train predicted for everybody by all six measures.",
+        "<dt>mAP of labels above one half</dt>",
+        "3 dropped: bad box 3",
+        "mAP on val, labels above one half",
+    ):
+        assert word in text, word
+    for word in (
+        "threshold",
+        "chance mAP",
+        "F1 over",
+        'id="pr"',
+        'id="confusion"',
+        "true, not predicted",
+    ):
+        assert word not in text, word
+
+
+def test_a_map_that_is_not_known_is_not_shown(of_kind, tmp_path):
+    data = replace(of_kind("distribution"), persons=[], curves=[])
+    text = written(data, tmp_path, mAP=None, mAP_low=None, mAP_high=None, random_mAP=None)
+    assert "mAP" not in text and "Average precision" not in text
+    assert "All" not in text and "400 persons" in text
+
+
+def test_shares_of_labels_are_means_over_persons(page_of):
+    text, scores = page_of("distribution").read_text(), share_scores()
+    off = abs(scores.distribution - scores.y_score).mean(axis=0)
+    means = scores.distribution.mean(axis=0), scores.y_score.mean(axis=0), off
+    section = text[text.index('id="labels"') : text.index('id="training"')]
+    rows = re.findall(r"<span>(\w+)</span>.*?</svg>(.*?)</div>", section, re.S)[1:]
+    assert [label for label, _ in rows] == sorted(EIGHT, key=lambda n: -means[0][EIGHT.index(n)])
+    for label, row in rows:
+        wanted = [100 * mean[EIGHT.index(label)] for mean in means]
+        found = [float(number) for number in re.findall(r">([\d.]+)</span>", row)]
+        assert found == pytest.approx(wanted, abs=0.051)
+
+
+def test_cards_of_distributions_pair_both_shares(of_kind, tmp_path):
+    data = of_kind("distribution")
+    names = [f"label {n}" for n in range(12)]
+    true = dict.fromkeys(names, 0.0) | {"label 3": 0.75, "label 0": 0.25}
+    predicted = dict(zip(names, [0.5, 0.2, 0.15, *[1 / 60] * 9], strict=True))
+    person = replace(data.persons[0], shares=true, probabilities=predicted)
+    text = written(replace(data, persons=[person]), tmp_path)
+    cards = text[text.index('class="cards"') :]
+    rows = re.findall(
+        r'class="label">([^<]+)<.*?true-share[^>]*width="([\d.]+)%.*?predicted-share[^>]*'
+        r'width="([\d.]+)%.*?>([\d.]+)</span><span class="n">([\d.]+)<',
+        cards,
+        re.S,
+    )
+    assert rows[0] == ("label 3", "75.0", "1.7", "0.75", "0.02")
+    assert rows[1] == ("label 0", "25.0", "50.0", "0.25", "0.50")
+    assert rows[2][0] == "label 1" and len(rows) == 9
+    assert rows[-1] == ("4 others", "0.0", "6.7", "0.00", "0.07")
+    assert "intersection 0.27" in cards  # 0.25 + 1 / 60
+    assert "limit" not in cards and "missed" not in cards
+
+
+def test_verdicts_of_single_labels_and_distributions(of_kind, tmp_path):
+    one = replace(of_kind("single"), persons=[])
+    text = written(one, tmp_path, accuracy=0.3, accuracy_low=0.2, chance_accuracy=0.25)
+    assert "interval of the accuracy includes what naming" in text
+    assert "by it the head is not shown to be better than chance" in text
+    text = written(one, tmp_path, balanced_accuracy=0.1, balanced_accuracy_low=0.05)
+    assert "The balanced accuracy is no better than the one in 7" in text
+    assert "1 of 7 labels have no positive" in written(one, tmp_path, classes_with_positive=6)
+    many = replace(of_kind("distribution"), persons=[])
+    other = {"chance_distribution": "uniform", "clark_high": 9.0, "cosine_low": 0.0}
+    text = written(many, tmp_path, **other, chance_kl=0.0)
+    everybody = "the uniform predicted for everybody by"
+    assert f"interval is better than {everybody} Chebyshev, Canberra and Intersection." in text
+    assert f"not shown to be better than {everybody} Clark and Cosine." in text
+    assert f"no better than {everybody} KL divergence." in text
+
+
+def test_no_threshold_is_drawn_where_val_gave_none(data, tmp_path):
+    rows = [{**row, "threshold": math.nan} for row in data.per_class]
+    person = replace(data.persons[0], predicted=[])
+    text = written(replace(data, per_class=rows, persons=[person]), tmp_path)
+    assert "no thresholds from val: no label counts as predicted" in text
+    assert 'class="limit"' not in text
 
 
 def test_page_without_untrained_networks_graphs_curves_or_persons(data, tmp_path):
@@ -280,10 +525,17 @@ def browser(tmp_path_factory):
 
 @pytest.fixture
 def opened(browser, page):
+    return at(browser, page)
+
+
+def at(browser, page: Path):
     for name in ("browser", "performance"):
         browser.get_log(name)  # reading empties it
     browser.get(page.as_uri())
     return browser
+
+
+KINDS = ("multi", "single", "distribution")
 
 
 def requests(browser, page: Path) -> list[str]:
@@ -306,7 +558,10 @@ def shown(browser, selector: str) -> list[dict]:
     )
 
 
-def test_browser_finds_no_error_and_asks_no_network(opened, page):
+@pytest.mark.parametrize("kind", KINDS)
+def test_browser_finds_no_error_and_asks_no_network(browser, page_of, kind):
+    page = page_of(kind)
+    opened = at(browser, page)
     assert opened.get_log("browser") == []
     urls = requests(opened, page)
     assert urls[0] == page.as_uri()  # the log does record requests
@@ -357,22 +612,74 @@ def test_browser_picks_a_curve_by_keyboard(opened, data):
     assert len(lines) == 1
 
 
+def test_browser_shows_a_confusion_matrix_of_7_and_26_labels(browser, page_of, tmp_path):
+    many = report_data(
+        tmp_path, shared("data/emotic_pictures"), 0, "single", labels=tuple(LABELS), signal=3
+    )
+    for page, labels in ((page_of("single"), 7), (write_report(many, tmp_path / "m.html"), 26)):
+        opened = at(browser, page)
+        cells = shown(opened, ".matrix td:not(.total)")
+        assert len(cells) == labels**2
+        assert min(cell["width"] for cell in cells) >= 36
+        assert min(cell["height"] for cell in cells) >= 34
+        (box,), (table,) = shown(opened, ".matrix"), shown(opened, ".matrix table")
+        assert table["width"] <= box["width"]  # on a desk all of it is seen at once
+        # text stays in its cell
+        assert opened.execute_script(
+            "return [...document.querySelectorAll('.matrix td')].every("
+            "e => e.scrollWidth <= e.clientWidth)"
+        )
+
+
+def test_browser_shows_paired_bars(browser, page_of):
+    opened = at(browser, page_of("distribution"))
+    scores = share_scores()
+    for selector, values in (
+        (".share .true-share", scores.distribution),
+        (".share .predicted-share", scores.y_score),
+    ):
+        widths = np.array([bar["width"] for bar in shown(opened, selector)])
+        order = np.argsort(-scores.distribution.mean(axis=0), kind="stable")
+        wanted = values.mean(axis=0)[order]
+        np.testing.assert_allclose(widths / widths[0], wanted / wanted[0], atol=0.01)
+    assert len(shown(opened, ".card .true-share")) == len(shown(opened, ".card .bar")) + 12 * 8
+
+
+def luminance(browser, selector, name) -> float:
+    text = browser.execute_script(
+        "return getComputedStyle(document.querySelector(arguments[0]))[arguments[1]]",
+        selector,
+        name,
+    )
+    rgb = np.array([float(v) for v in re.findall(r"[\d.]+", text)[:3]])
+    rgb = rgb if text.startswith("color(srgb") else rgb / 255  # as mixed colours are given
+    linear = np.where(rgb <= 0.03928, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def in_scheme(browser, scheme):
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_browser_numbers_of_a_full_cell_can_be_read(browser, page_of, scheme):
+    opened = at(browser, page_of("single"))
+    in_scheme(opened, scheme)
+    opened.execute_script("document.querySelector('.matrix td').style.setProperty('--share', 1)")
+    empty = luminance(opened, ".matrix td:not([style], .total)", "backgroundColor")
+    full = luminance(opened, ".matrix td", "backgroundColor")
+    ink = luminance(opened, ".matrix td", "color")
+    assert abs(full - empty) > 0.1
+    for ground in (empty, full):
+        high, low = sorted([ink, ground])[::-1]
+        assert (high + 0.05) / (low + 0.05) >= 4.5
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_browser_text_can_be_read_in_both_schemes(opened, scheme):
-    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-
-    def luminance(selector, name):
-        text = opened.execute_script(
-            "return getComputedStyle(document.querySelector(arguments[0]))[arguments[1]]",
-            selector,
-            name,
-        )
-        rgb = np.array([float(v) for v in text[text.index("(") + 1 : -1].split(",")[:3]]) / 255
-        linear = np.where(rgb <= 0.03928, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-        return float(linear @ [0.2126, 0.7152, 0.0722])
-
-    ground = luminance("body", "backgroundColor")
+    in_scheme(opened, scheme)
+    ground = luminance(opened, "body", "backgroundColor")
     assert (ground > 0.5) == (scheme == "light")
     for selector, over in (
         ("body", "body"),
@@ -383,12 +690,15 @@ def test_browser_text_can_be_read_in_both_schemes(opened, scheme):
         (".label-row.wrong", ".card"),
         (".label-row.hit", ".card"),
     ):
-        high, low = sorted([luminance(selector, "color"), luminance(over, "backgroundColor")])[::-1]
+        ground = luminance(opened, over, "backgroundColor")
+        high, low = sorted([luminance(opened, selector, "color"), ground])[::-1]
         assert (high + 0.05) / (low + 0.05) >= 4.5, selector
 
 
-@pytest.mark.parametrize("width", [420, 800, 1400])
-def test_browser_page_does_not_scroll_sideways(opened, width):
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("width", [390, 800, 1400])
+def test_browser_page_does_not_scroll_sideways(browser, page_of, kind, width):
+    opened = at(browser, page_of(kind))
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     wide = opened.execute_script("return document.documentElement.scrollWidth")
@@ -396,13 +706,50 @@ def test_browser_page_does_not_scroll_sideways(opened, width):
     assert wide <= width
 
 
-def test_page_holds_well_formed_pictures(page):
+@pytest.mark.parametrize("kind", KINDS)
+def test_page_holds_well_formed_pictures(page_of, kind):
     """Every SVG of the page is XML that stands on its own."""
-    text = page.read_text(encoding="utf-8")
+    text = page_of(kind).read_text(encoding="utf-8")
     pieces = [piece.split("</svg>")[0] for piece in text.split("<svg")[1:]]
     assert len(pieces) > 60
     for piece in pieces:
         ElementTree.fromstring("<svg" + piece + "</svg>")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["single", "distribution"])
+def test_the_command_reports_single_labels_and_distributions(workplace, emocache, kind):
+    """The features of the real run, and other labels for its persons."""
+    root = workplace / "features"
+    index = Index.read(root)
+    rng = np.random.default_rng(0)
+    shares = rng.dirichlet(np.ones(26), len(index.persons)).astype(np.float32)
+    if kind == "single":
+        shares = np.eye(26, dtype=np.float32)[rng.integers(0, 4, len(shares))]
+    place = index.persons.schema.get_field_index("labels")
+    labels = pa.array(list(shares), pa.list_(pa.float32()))
+    replace(index, persons=index.persons.set_column(place, "labels", labels)).write(root)
+    for command in ("train", "evaluate", "report"):
+        done = emocache(command, "--set", "train.epochs=2", "--set", "report.people=3")
+        assert done.code == 0, done.said
+    text = (workplace / "results" / "report.html").read_text()
+    scores = evaluation.read_scores(workplace / "results" / "scores.parquet")
+    shown = [int(row) for row in re.findall(r"<h3>person (\d+)</h3>", text)]
+    cards = text.split('<article class="card"')[1:]
+    assert len(shown) == len(cards) == 3
+    for row, card in zip(shown, cards, strict=True):
+        (at,) = np.flatnonzero(scores.person_rows == row)
+        if kind == "single":
+            true, predicted = (
+                index.labels[values[at].argmax()] for values in (scores.y_true, scores.y_score)
+            )
+            said = f"{true}, {'right' if true == predicted else f'predicted {predicted}'}"
+        else:
+            least = np.minimum(scores.distribution[at], scores.y_score[at])
+            said = f"intersection {least.sum():.2f}"
+        assert said in card and "limit" not in card
+    assert ("<dt>Accuracy</dt>" in text) == (kind == "single")
+    assert ("<b>Canberra</b>" in text) == (kind == "distribution")
 
 
 def test_the_template_travels_with_the_package():

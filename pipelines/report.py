@@ -19,6 +19,7 @@ from PIL import Image, ImageOps
 
 from cache.errors import DataError
 from pipelines.evaluation import (
+    VAD,
     Kind,
     SavedScores,
     fitted_elsewhere,
@@ -260,7 +261,33 @@ def _verdict(numbers: Mapping[str, Any], data: ReportData) -> str:
             f"{absent} of {numbers['classes']} labels have no positive on {data.split} and stay "
             "out of every mean."
         )
-    return " ".join(said)
+    return " ".join([*said, *_beside(numbers)])
+
+
+def _beside(numbers: Mapping[str, Any]) -> list[str]:
+    """What is measured besides, in sentences: without leaked persons, and ratings."""
+    said = []
+    if leaked := numbers.get("n_leaked"):
+        suffix = "_without_leaked"
+        form = four if numbers["kind"] == "distribution" else lambda value: f"{percent(value)} %"
+        without = [
+            f"{_words(name.removesuffix(suffix))} {form(value)}"
+            for name, value in numbers.items()
+            if name.endswith(suffix)
+        ]
+        people = "One person" if leaked == 1 else f"{thousands(leaked)} persons"
+        said.append(
+            f"{people} of this split may have been seen in training; without: {_listed(without)}."
+        )
+    if "VAD_error" in numbers:
+        low, high = (two(numbers[f"VAD_error_{end}"]) for end in ("low", "high"))
+        each = [f"{name} {two(numbers[f'{name}_error'])}" for name in VAD]
+        said.append(
+            f"Ratings of {thousands(numbers['n_rated'])} persons are missed by "
+            f"{two(numbers['VAD_error'])} ({low} to {high}) in the mean: {_listed(each)}; the mean "
+            f"of train for everybody misses them by {two(numbers['chance_VAD_error'])}."
+        )
+    return said
 
 
 def _side(numbers: Mapping[str, Any], name: str, chance: float, more: bool = True) -> str:

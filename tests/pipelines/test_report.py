@@ -431,6 +431,15 @@ def test_verdict_is_read_off_the_interval(data, tmp_path):
     assert "whole interval lies above" in verdict(mAP=0.5, mAP_low=0.4, random_mAP=0.3)
     assert "not shown to be better" in verdict(mAP=0.5, mAP_low=0.2, random_mAP=0.3)
     assert "no better here" in verdict(mAP=0.25, mAP_low=0.2, random_mAP=0.3)
+    assert "seen in training" not in verdict()
+    assert "7 persons of this split may have been seen in training; without: mAP 41.0 %." in (
+        verdict(n_leaked=7, mAP_without_leaked=0.41)
+    )
+    rated = {"valence_error": 1.0, "arousal_error": 2.0, "dominance_error": 3.0, "n_rated": 1350}
+    ends = {"VAD_error": 2.0, "VAD_error_low": 1.9, "VAD_error_high": 2.1, "chance_VAD_error": 2.5}
+    said = verdict(**rated, **ends)
+    assert "Ratings of 1,350 persons are missed by 2.00 (1.90 to 2.10)" in said
+    assert "valence 1.00, arousal 2.00 and dominance 3.00" in said and "by 2.50." in said
 
 
 def test_a_label_without_a_positive_is_named_so(data, tmp_path):

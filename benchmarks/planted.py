@@ -11,16 +11,17 @@ on the same test persons: what a part is worth (`predicted`) stands beside what 
 without it (`measured`, a mean over seeds of data and head, with the standard error).
 
 `absent` has the same features, and labels in which head, depth and the distances mean nothing.
-Label graphs are not planted here: given the features they tell nothing of a label's logit.
+Label graphs are not planted here, given the features they tell nothing of a label's logit; what
+they are worth where persons are few: planted_labels.py. RRLA's parts: planted_rrla.py.
 """
 
 import argparse
 import json
 import statistics
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from made import machine  # isort: split
@@ -59,16 +60,15 @@ class Planted:
     terms: Mapping[str, np.ndarray]
     seen: Mapping[str, np.ndarray]
 
-    def best(self, without: str = "", rows: np.ndarray | None = None) -> np.ndarray:
-        """The best scores of a head that lacks a part."""
+    def best(self, without: str = "") -> np.ndarray:
+        """(P, C) the best scores of a head that lacks a part."""
         terms = dict(self.terms)
         if without in self.seen:
             term, seen = terms["objects"], self.seen[without]
             terms["objects"] = (term * seen).sum() / (seen * seen).sum() * seen
         else:
             terms.pop(without, None)
-        whole = sum(terms.values())
-        return whole if rows is None else whole[rows]
+        return sum(terms.values())
 
 
 def plant(persons: int, seed: int, strengths: Mapping[str, float], near: bool = True) -> Planted:
@@ -81,7 +81,7 @@ def plant(persons: int, seed: int, strengths: Mapping[str, float], near: bool = 
     middle = (boxes[:, None, :2] + boxes[:, None, 2:]) / 2
     gap = np.maximum(np.linalg.norm(centres - middle, axis=-1), 1) / np.hypot(640, 480)
     corners = np.maximum(np.linalg.norm(objects[..., :2] - boxes[:, None, :2], axis=-1), 1)
-    weights = {"by distance": _softmax(1 / gap), "literal distance": _softmax(1 / corners)}
+    weights = {"by distance": softmax(1 / gap), "literal distance": softmax(1 / corners)}
     weights["darn"] = np.full((persons, K), 1 / K)
 
     signals = {view: rng.normal(size=(persons, LABELS)) for view in STRENGTHS if view != "objects"}
@@ -92,7 +92,7 @@ def plant(persons: int, seed: int, strengths: Mapping[str, float], near: bool = 
     signals["objects"] = seen["by distance" if near else "darn"]
     terms = {view: strengths[view] * signals[view] for view in STRENGTHS}
     logit = BIAS + sum(terms.values())
-    targets = (rng.random(logit.shape) < 1 / (1 + np.exp(-logit))).astype(np.float32)
+    targets = drawn(rng, logit)
 
     def hide(signal: np.ndarray) -> np.ndarray:
         noise = rng.normal(size=(*signal.shape[:-1], WIDTH - LABELS))
@@ -114,7 +114,6 @@ def plant(persons: int, seed: int, strengths: Mapping[str, float], near: bool = 
     facts = {"objects": {"classes": list("abcde")}}
     status = {name: np.ones(len(some["features"]), np.uint8) for name, some in arrays.items()}
     status["head"][~face] = STATUS["no_face"]
-    edges = (np.cumsum(list(SPLITS.values())) * persons).astype(int)
     features = from_arrays(
         views={
             name: ViewData(rows.get(name, "persons"), some, status[name], facts=facts.get(name, {}))
@@ -125,12 +124,22 @@ def plant(persons: int, seed: int, strengths: Mapping[str, float], near: bool = 
         pictures=np.arange(persons),
         labels=[f"label {n}" for n in range(LABELS)],
         targets=targets,
-        splits=np.array(list(SPLITS))[np.searchsorted(edges, np.arange(persons), "right")],
+        splits=split_of(persons),
     )
     return Planted(features, terms, {name: seen[name] for name in ("darn", "literal distance")})
 
 
-def _softmax(values: np.ndarray) -> np.ndarray:
+def split_of(persons: int) -> np.ndarray:
+    edges = (np.cumsum(list(SPLITS.values())) * persons).astype(int)
+    return np.array(list(SPLITS))[np.searchsorted(edges, np.arange(persons), "right")]
+
+
+def drawn(rng: np.random.Generator, logit: np.ndarray) -> np.ndarray:
+    """Labels 0 or 1 with these logits."""
+    return (rng.random(logit.shape) < 1 / (1 + np.exp(-logit))).astype(np.float32)
+
+
+def softmax(values: np.ndarray) -> np.ndarray:
     powers = np.exp(values - values.max(-1, keepdims=True))
     return powers / powers.sum(-1, keepdims=True)
 
@@ -150,84 +159,109 @@ def settings_of(seed: int, hugme: Mapping[str, Any]) -> Train:
     )
 
 
-def measure(planted: Planted, seed: int, hugme: Mapping[str, Any]) -> float:
+class Truth(Protocol):
+    """Made persons, and what is known of their labels."""
+
+    @property
+    def features(self) -> Features: ...
+
+    def best(self, without: str = "") -> np.ndarray:
+        """(P, C) the best scores of a head that lacks a part."""
+        ...
+
+
+def test_map(features: Features, settings: Train) -> float:
     """mAP on test of the head fitted under these settings."""
-    features = planted.features
     rows = features.rows("test")
-    model = fit(features, settings_of(seed, hugme)).model
+    model = fit(features, settings).model
     return mean_average_precision(features.truth(rows).numpy(), predict(model, features, rows))
 
 
 def compare(
-    persons: int, seeds: int, strengths: Mapping[str, float], near: bool, names: list[str]
+    seeds: int,
+    plant: Callable[[int], Truth],
+    measure: Callable[[Truth, int, str], float],
+    names: Sequence[str],
 ) -> dict[str, Any]:
-    """Predicted and measured loss of each ablation, in points of mAP."""
+    """Predicted and measured loss of each part, in points of mAP on test.
+
+    plant: the persons of a seed; measure: mAP of the head that lacks a part, "" for the whole one.
+    """
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for seed in range(seeds):
-        planted = plant(persons, seed, strengths, near)
-        rows = planted.features.rows("test")
-        true = planted.features.truth(rows).numpy()
-
-        def best(
-            without: str = "", p: Planted = planted, t: np.ndarray = true, r: Any = rows
-        ) -> float:
-            return mean_average_precision(t, p.best(without, r.numpy()))
-
-        whole, optimum = measure(planted, seed, {}), best()
-        found["whole"].append((optimum, whole))
+        truth = plant(seed)
+        rows = truth.features.rows("test")
+        true = truth.features.truth(rows).numpy()
+        best = {
+            name: mean_average_precision(true, truth.best(name)[rows.numpy()])
+            for name in ("", *names)
+        }
+        whole = measure(truth, seed, "")
+        found["whole"].append((best[""], whole))
         found["random"].append((random_order(true), 0.0))
         for name in names:
-            lost = whole - measure(planted, seed, ABLATIONS[name])
-            found[name].append((optimum - best(name), lost))
-
-    def mean(values: list[float]) -> list[float]:
-        spread = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else float("nan")
-        return [round(100 * statistics.mean(values), 2), round(100 * spread, 2)]
-
-    (optimum, whole), chance = zip(*found["whole"], strict=True), found["random"]
+            found[name].append((best[""] - best[name], whole - measure(truth, seed, name)))
+    (optimum, whole_), chance = zip(*found["whole"], strict=True), found["random"]
     return {
-        "optimal_mAP": mean(list(optimum)),
-        "hugme_mAP": mean(list(whole)),
-        "of_optimum": round(statistics.mean(whole) / statistics.mean(optimum), 4),
-        "random_mAP": round(100 * statistics.mean(c for c, _ in chance), 2),
+        "optimal_mAP": points(optimum),
+        "head_mAP": points(whole_),
+        "of_optimum": round(statistics.mean(whole_) / statistics.mean(optimum), 4),
+        "random_mAP": points([c for c, _ in chance])[0],
         "losses": {
             name: {
-                "predicted": round(100 * statistics.mean(p for p, _ in found[name]), 2),
-                "measured": mean([m for _, m in found[name]]),
+                "predicted": points([p for p, _ in found[name]])[0],
+                "measured": points([m for _, m in found[name]]),
             }
             for name in names
         },
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--persons", type=int, default=8000)
+def points(values: Sequence[float]) -> list[float]:
+    """Mean over seeds and its standard error, in percent."""
+    spread = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else float("nan")
+    return [round(100 * statistics.mean(values), 2), round(100 * spread, 2)]
+
+
+def arguments(about: str, persons: int) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=about.splitlines()[0])
+    parser.add_argument("--persons", type=int, default=persons)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
-    asked = parser.parse_args()
-    gone = ["head", "depth", "darn"]
-    result = {
-        "machine": machine(*PACKAGES),
-        "persons": asked.persons,
-        "seeds": asked.seeds,
-        "planted": compare(asked.persons, asked.seeds, STRENGTHS, True, list(ABLATIONS)),
-        "absent": compare(asked.persons, asked.seeds, ABSENT, False, gone),
-    }
+    return parser.parse_args()
+
+
+def say(asked: argparse.Namespace, found: Mapping[str, dict[str, Any]]) -> None:
+    """Print what `compare` gave, by name."""
     if asked.json:
-        print(json.dumps(result))
+        about = {"machine": machine(*PACKAGES), "persons": asked.persons, "seeds": asked.seeds}
+        print(json.dumps({**about, **found}))
         return
-    for which in ("planted", "absent"):
-        found = result[which]
+    for which, some in found.items():
         print(
-            f"{which}: optimum {found['optimal_mAP'][0]}, HugMe {found['hugme_mAP'][0]} "
-            f"({found['of_optimum']:.3f} of it), random {found['random_mAP']}"
+            f"{which}: optimum {some['optimal_mAP'][0]}, the head {some['head_mAP'][0]} "
+            f"({some['of_optimum']:.3f} of it), random {some['random_mAP']}"
         )
-        for name, row in found["losses"].items():
+        for name, row in some["losses"].items():
             low, error = row["measured"]
             print(
                 f"  {name:18} predicted {row['predicted']:6.2f}  measured {low:6.2f} +- {error:.2f}"
             )
+
+
+def measure(truth: Truth, seed: int, without: str) -> float:
+    return test_map(truth.features, settings_of(seed, ABLATIONS.get(without, {})))
+
+
+def main() -> None:
+    asked = arguments(__doc__, 8000)
+
+    def of(strengths: Mapping[str, float], near: bool) -> Callable[[int], Truth]:
+        return lambda seed: plant(asked.persons, seed, strengths, near)
+
+    planted = compare(asked.seeds, of(STRENGTHS, True), measure, list(ABLATIONS))
+    absent = compare(asked.seeds, of(ABSENT, False), measure, ["head", "depth", "darn"])
+    say(asked, {"planted": planted, "absent": absent})
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ class Linear(LabelHead):
     x: the views of `train.linear.views` side by side, each feature scaled to deviation 1 over
     train, and of each view the `components` leading directions; objects count alike. lambda: the
     one of `penalties` that is best on val, by mAP, or by squared error where val has no label.
-    Scores are y, which is no probability. Nothing descends: epochs, learning rate and seed change
-    nothing.
+    Scores are y, which is no probability; where labels are distributions, what of y lies above 0,
+    scaled to sum 1. Nothing descends: epochs, learning rate and seed change nothing.
     """
 
     standardised = True
@@ -71,7 +71,10 @@ class Linear(LabelHead):
         return together @ self.weight.T + self.bias
 
     def scores(self, logits):
-        return logits
+        if self.kind != "distribution":
+            return logits
+        above = logits.clamp(min=0) + 1e-6  # alike where all are below
+        return above / above.sum(-1, keepdim=True)
 
     def loss(self, output, batch):
         return (output.logits - batch.truth).square().mean()

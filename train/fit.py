@@ -52,7 +52,7 @@ def fit(
     """Fit the head `settings.head` on the train persons; keep the epoch that is best on val.
 
     Better is a higher val mAP, or at equal mAP a lower val loss; the val loss alone where no val
-    person has any label, or labels are distributions. With one seed the result is the same to the
+    person has any label, labels are distributions, or `settings.select` says so. With one seed the result is the same to the
     last bit on CPU. `progress` gets each row of the history. resume: a file that holds the fit
     between two epochs, written every `settings.save_every` seconds; a fit of the same settings and
     features that was killed goes on from there and ends as if it had not been. Raises DataError
@@ -64,7 +64,7 @@ def fit(
         selected_by = "last"
     else:
         ranked = features.kind != "distribution" and bool((features.truth(val) > 0.5).any())
-        selected_by = "val_map" if ranked else "val_loss"
+        selected_by = "val_map" if ranked and settings.select == "val" else "val_loss"
     say = progress or (lambda row: None)
     with _seeded(settings.seed, features.device):
         run = _Run(features, settings, train)

@@ -162,11 +162,12 @@ class Train(Settings):
     patience: Annotated[int, Field(ge=1)] = Field(
         default=10, description="Stop after so many epochs without a better one on val."
     )
-    select: Literal["val", "last"] = Field(
+    select: Literal["val", "val_loss", "last"] = Field(
         default="val",
         description=(
-            "Which epoch to keep: the best on val, or the last (no early stopping; for data "
-            "without a val split)."
+            "Which epoch to keep: the best on val by mAP (by loss where val has no positive, or "
+            "labels are distributions), by loss, or the last (no early stopping; for data without "
+            "a val split)."
         ),
     )
     save_every: Annotated[float, Field(ge=0)] = Field(

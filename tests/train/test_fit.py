@@ -71,6 +71,15 @@ def test_val_without_a_positive_selects_by_loss():
     assert fitted.best_epoch == losses.index(min(losses)) + 1
 
 
+def test_the_val_loss_alone_can_select():
+    fitted = fit(made.features(persons=160), made.settings(epochs=30, select="val_loss", lr=1e-2))
+    losses = [row["val_loss"] for row in fitted.history]
+    assert fitted.selected_by == "val_loss"
+    assert fitted.best_epoch == losses.index(min(losses)) + 1
+    merits = [row["val_map"] for row in fitted.history]
+    assert fitted.best_epoch != merits.index(max(merits)) + 1  # else this would show nothing
+
+
 def test_two_val_persons_are_enough():
     given = made.arrays(persons=16)
     given["splits"][:] = ["train"] * 12 + ["val"] * 2 + ["test"] * 2

@@ -52,11 +52,12 @@ def fit(
     """Fit the head `settings.head` on the train persons; keep the epoch that is best on val.
 
     Better is a higher val mAP, or at equal mAP a lower val loss; the val loss alone where no val
-    person has any label, labels are distributions, or `settings.select` says so. With one seed the result is the same to the
-    last bit on CPU. `progress` gets each row of the history. resume: a file that holds the fit
-    between two epochs, written every `settings.save_every` seconds; a fit of the same settings and
-    features that was killed goes on from there and ends as if it had not been. Raises DataError
-    when train or val is empty, SettingsError when the loss stops being finite.
+    person has any label, labels are distributions, or `settings.select` says so. With one seed the
+    result is the same to the last bit on CPU. `progress` gets each row of the history. resume: a
+    file that holds the fit between two epochs, written every `settings.save_every` seconds; a fit
+    of the same settings and features that was killed goes on from there and ends as if it had not
+    been. Raises DataError when train or val is empty, SettingsError when the loss stops being
+    finite.
     """
     train, val = features.rows("train"), features.rows("val")
     _refuse_empty(features, settings, len(train), len(val))

@@ -398,7 +398,7 @@ def read_manifest(root: Path) -> dict[str, Any] | None:
     try:
         data = (Path(root) / "manifest.json").read_bytes()
         manifest = json.loads(data)
-        whole = is_sealed(manifest) and as_json(manifest) == data
+        whole = is_sealed(manifest) and "views" in manifest and as_json(manifest) == data
     except (OSError, ValueError, AttributeError):
         return None
     return manifest if whole else None

@@ -13,7 +13,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import count, islice
 from typing import Any
 
 import dask
@@ -40,6 +40,7 @@ from extract.views import Networks, View
 NAME = "emocache"
 AHEAD = 2  # tasks in flight for each worker: one that runs, one that waits
 DEATHS = 3  # of workers over one task, until the task is given up
+LOOK = 5.0  # seconds from one look at the worker processes to the next
 
 Labels = Mapping[str, Sequence[int]]  # rows by view
 Shard = tuple[Sequence[Task], Labels]  # its tasks; and the rows of labels, which are a shard too
@@ -199,31 +200,63 @@ def _client(settings: Extract, networks: Networks) -> Iterator[Any]:
                     f"`dask worker {settings.cluster}` where emocache is installed"
                 )
         else:
-            cluster = closing.enter_context(_local(settings.workers, networks.device()))
+            cluster = closing.enter_context(_Local(settings.workers, networks.device()))
             client = closing.enter_context(Client(cluster))
+            closing.enter_context(_kept(cluster, settings.workers))
         yield client
 
 
-def _local(workers: int, device: str) -> Any:
+class _Local(SpecCluster):
     """A scheduler and `workers` processes here; on GPUs, one GPU each in turn."""
 
-    def options(number: int) -> dict[str, Any]:
+    def __init__(self, workers: int, device: str):
+        self.gpus: list[str] = []
+        if device == "cuda":
+            import torch
+
+            visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+            every = [str(number) for number in range(torch.cuda.device_count())]
+            self.gpus = visible.split(",") if visible else every
+        self.numbers = count()
+        first = [self.new_worker_spec() for _ in range(workers)]
+        super().__init__(
+            workers={number: options for one in first for number, options in one.items()},
+            scheduler={"cls": Scheduler, "options": {"dashboard": False, "host": "127.0.0.1"}},
+            silence_logs=logging.ERROR,
+        )
+
+    def new_worker_spec(self) -> dict[int, dict[str, Any]]:
+        number = next(self.numbers)
         made: dict[str, Any] = {"nthreads": 1, "memory_limit": 0, "silence_logs": logging.ERROR}
         made |= {"host": "127.0.0.1", "dashboard": False}  # a worker runs what it is sent
-        if gpus:
-            made["env"] = {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]}
-        return made
+        if self.gpus:
+            made["env"] = {"CUDA_VISIBLE_DEVICES": self.gpus[number % len(self.gpus)]}
+        return {number: {"cls": Nanny, "options": made}}
 
-    gpus: list[str] = []
-    if device == "cuda":
-        import torch
 
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-        every = [str(number) for number in range(torch.cuda.device_count())]
-        gpus = visible.split(",") if visible else every
+@contextlib.contextmanager
+def _kept(cluster: SpecCluster, workers: int) -> Iterator[None]:
+    """Put another worker in the place of one that stays dead.
 
-    return SpecCluster(
-        workers={number: {"cls": Nanny, "options": options(number)} for number in range(workers)},
-        scheduler={"cls": Scheduler, "options": {"dashboard": False, "host": "127.0.0.1"}},
-        silence_logs=logging.ERROR,
-    )
+    Its nanny starts a worker that dies again, but not one that dies while it starts, as it may of
+    the task it is sent at once: with the last of them gone, tasks would wait for ever.
+    """
+    over = threading.Event()
+
+    def look() -> None:
+        dead: set[Any] = set()
+        while not over.wait(LOOK):
+            gone = {name for name, one in list(cluster.workers.items()) if not one.is_alive()}
+            for name in gone & dead:
+                cluster.worker_spec.pop(name, None)
+            if gone & dead:
+                cluster.scale(workers)
+            dead = gone
+
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    try:
+        yield
+    finally:
+        over.set()
+        looking.join()

@@ -201,6 +201,8 @@ def test_a_damaged_or_stale_manifest(root):
     path = root / "manifest.json"
     path.write_text(path.read_text().replace('"rows": 30', '"rows": 31'))
     assert one(root).file == "manifest.json"
+    path.write_bytes((root / "area.zarr/commits/view.json").read_bytes())
+    assert one(root).file == "manifest.json"
     path.unlink()
     assert one(root).file == "manifest.json"
 

@@ -11,10 +11,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from distributed import Client
+from distributed.core import Status
 
 from cache.errors import ClusterError, SettingsError
 from cache.settings import Cache
-from extract import run
+from extract import cluster, run
 from extract import settings as config
 from extract.cluster import DEATHS
 from extract.views import Networks
@@ -111,6 +113,19 @@ def test_a_picture_that_kills_every_worker_leaves_out_its_shard_only(undisturbed
     assert files(quick / "deadly") == files(undisturbed.cache)
 
 
+def test_a_worker_that_dies_while_it_starts_is_replaced(monkeypatch):
+    """Its nanny leaves it dead; distributed 2026.8 does."""
+    monkeypatch.setattr(cluster, "LOOK", 0.5)
+    with cluster._Local(1, "cpu") as local, Client(local) as client:
+        (nanny,) = local.workers.values()
+        first = client.submit(os.getpid, pure=False).result()
+        nanny.status = Status.starting
+        os.kill(first, signal.SIGKILL)
+        with cluster._kept(local, 1):
+            assert client.submit(os.getpid, pure=False).result(timeout=120) != first
+        assert len(local.worker_spec) == 1  # the dead one is not asked for any more
+
+
 def test_a_scheduler_of_ones_own_and_one_that_is_lost(undisturbed, quick):
     """The scheduler is killed in the middle: what was committed stays, and the rest is added."""
     code = """
@@ -170,7 +185,12 @@ def test_a_scheduler_of_ones_own_and_one_that_is_lost(undisturbed, quick):
     assert files(root) == files(undisturbed.cache)
 
 
-def test_no_scheduler_is_a_sentence(undisturbed, quick):
+def test_no_scheduler_is_a_sentence(undisturbed, quick, monkeypatch):
+    def impatient(address, timeout):
+        assert timeout == "10s"
+        return Client(address, timeout="1s")
+
+    monkeypatch.setattr(cluster, "Client", impatient)
     with pytest.raises(SettingsError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         extract(undisturbed, quick / "none_there", cluster="tcp://127.0.0.1:9")
     assert committed(quick / "none_there") == Counter()

@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
+# Processes that share the tests: see tests/conftest.py.
+TESTERS ?= 2
 # Frozen networks must not reach for usage statistics or update notices.
 export YOLO_OFFLINE := true
 export DVC_NO_ANALYTICS := true
@@ -26,7 +28,7 @@ demo: setup
 	$(BIN)/emocache demo
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TESTERS)
 
 lint: setup
 	$(BIN)/ruff check .

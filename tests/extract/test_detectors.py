@@ -217,7 +217,10 @@ def test_limits_keep_the_best(small):
     _, ours = small
     everything = ours([astronaut()])[0]
     limits = FasterRCNN(ours.weights, score=float(everything.scores[20]), most=10)
-    assert same(limits([astronaut()])[0], everything[np.arange(10)])
+    best, found = everything[np.arange(10)], limits([astronaut()])[0]
+    np.testing.assert_allclose(found.scores, best.scores, rtol=RELATIVE)
+    # Two of them score alike to the last bit, and may come in either order.
+    assert shared_part(found, best) == shared_part(best, found) == 1
 
 
 def test_class_names_are_torchvisions():

@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,6 @@ FILES = {
     "onnx/config.json": b"{}",
 }
 TIMEOUT = 1.0
-LONG = 15.0  # seconds a dead hub may take at most
 
 
 def settings(store: Path, **more) -> WeightsSettings:
@@ -67,10 +66,8 @@ def test_a_hub_that_stops_at_any_stage_fails_over(stage, tmp_path, monkeypatch):
     store = tmp_path / "store"
     with serving(LocalHub(NETWORK, FILES, stage)) as hub:
         point_at(monkeypatch, hub.url)
-        start = time.monotonic()
         with pytest.raises(WeightsError, match=r"hub: (out of reach|it sent nothing for 3 s)"):
             find(NETWORK, settings(store))
-        assert time.monotonic() - start < LONG
         assert any(REACHED[stage] in asked for asked in hub.asked), hub.asked
     assert not (store / "owner--tiny-dpt").exists()
     assert not list(store.glob(".fetching-*"))
@@ -80,10 +77,8 @@ def test_a_hub_that_stops_at_any_stage_fails_over(stage, tmp_path, monkeypatch):
 def test_a_stalled_hub_leaves_the_next_source_its_turn(tmp_path, monkeypatch):
     with serving(LocalHub(NETWORK, FILES, "half")) as hub:
         point_at(monkeypatch, hub.url)
-        start = time.monotonic()
         found = find(NETWORK, settings(tmp_path, untrained=[NETWORK]))
         assert found.source == "untrained" and not found.trained
-        assert time.monotonic() - start < LONG
 
 
 @pytest.mark.slow
@@ -128,24 +123,28 @@ def test_an_older_model_is_kept_as_safetensors(tmp_path, monkeypatch):
 def test_a_model_the_hub_does_not_have_is_said_at_once(tmp_path, monkeypatch):
     with serving(LocalHub("owner/other", FILES)) as hub:
         point_at(monkeypatch, hub.url)
-        start = time.monotonic()
         with pytest.raises(WeightsError, match=r"hub: .*Error"):
             find(NETWORK, settings(tmp_path))
-        assert time.monotonic() - start < LONG
+        assert len(hub.asked) == len(set(hub.asked)) <= 3, hub.asked  # nothing is tried again
 
 
 def test_a_name_that_is_looked_up_for_ever_fails_over(tmp_path, monkeypatch):
-    """A socket's timeout does not hold for looking up its host's name."""
+    """A socket's timeout does not hold for looking up its host's name. Here the answer comes only
+    after `find` has given up."""
+    over, answered = threading.Event(), threading.Event()
 
     def slow(*_, **__):
-        time.sleep(60)
+        over.wait()
+        answered.set()
+        raise socket.gaierror("unknown at last")
 
     point_at(monkeypatch, "http://hub.invalid")
     monkeypatch.setattr(socket, "getaddrinfo", slow)
-    start = time.monotonic()
     with pytest.raises(WeightsError, match=r"out of reach within 1 s \(timed out\)"):
         find(NETWORK, settings(tmp_path))
-    assert time.monotonic() - start < 5
+    assert not answered.is_set()
+    over.set()
+    assert answered.wait(60)
 
 
 def test_a_host_is_probed_once_a_process(tmp_path, monkeypatch):
@@ -198,26 +197,27 @@ def test_a_download_that_stands_still_ends_its_process(tmp_path):
 
 
 STORED = """
-import json, socket, sys, time
+import json, socket, sys
 def refuse(*_, **__):
     raise AssertionError("no network in this test")
 socket.getaddrinfo = socket.socket.connect = refuse
 from pathlib import Path
 from extract.settings import Weights
 from extract.weights import find
-settings = Weights(store=Path(sys.argv[1]))
-times = []
-for _ in range(20):
-    start = time.perf_counter()
-    find(sys.argv[2], settings)
-    times.append(time.perf_counter() - start)
+store, opened = Path(sys.argv[1]), []
+def watch(event, details):
+    if event == "open" and str(store) in str(details[0]):
+        opened.append(Path(details[0]).name)
+sys.addaudithook(watch)
+find(sys.argv[2], Weights(store=store))
 heavy = sorted({"torch", "transformers", "torchvision", "huggingface_hub"} & set(sys.modules))
-print(json.dumps({"best": min(times), "heavy": heavy}))
+print(json.dumps({"opened": sorted(set(opened)), "heavy": heavy}))
 """
 
 
 @pytest.mark.slow
-def test_what_the_store_has_is_found_in_milliseconds(tmp_path, monkeypatch):
+def test_what_the_store_has_is_found_by_notes_alone(tmp_path, monkeypatch):
+    """No library is loaded and no weights are read or hashed: only what was noted of them."""
     store = tmp_path / "store"
     with serving(LocalHub(NETWORK, FILES)) as hub:
         point_at(monkeypatch, hub.url)
@@ -229,5 +229,4 @@ def test_what_the_store_has_is_found_in_milliseconds(tmp_path, monkeypatch):
         env={**os.environ},
     )
     assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
-    assert said["heavy"] == [] and said["best"] < 0.02
+    assert json.loads(done.stdout) == {"opened": ["hashes.json", "source.json"], "heavy": []}

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.cli import main
+from tests.conftest import ONE_RUN
 from tests.networks import real
 from tests.shared import shared
 
@@ -41,7 +42,7 @@ def environment(folder: Path, first: Sequence[Path] = ()) -> dict[str, str]:
         **kept,
         "PATH": path,
         "PYTHONPATH": os.pathsep.join(map(str, [*first, folder])),
-        "OMP_NUM_THREADS": "2",
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2"),
         "COLUMNS": "200",
     }
 
@@ -88,9 +89,11 @@ def pictures() -> Path:
 
 
 @pytest.fixture(scope="session")
-def first_run(tmp_path_factory, pictures) -> tuple[Path, Done]:
+def first_run(tmp_path_factory, pictures, request) -> tuple[Path, Done]:
     """A clone in which DVC ran from `prepare` to `report` once, and what it said. About a minute
     on two cores, so it is shared: copy it before you change anything."""
+    used = {item.path.stem for item in request.session.items if "first_run" in item.fixturenames}
+    assert used <= set(ONE_RUN), f"add {used - set(ONE_RUN)} to ONE_RUN in tests/conftest.py"
     for network in NETWORKS:
         real(network)
     folder = tmp_path_factory.mktemp("clone") / "project"

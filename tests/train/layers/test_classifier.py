@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from tests.train.layers.gradients import right
 from train.layers.classifier import FrozenLinear, TwoViewClassifier, combine
 
 
@@ -45,14 +46,57 @@ def test_without_a_graph_the_first_view_decides_alone():
 
 
 def test_gradients():
+    """By features, nodes and all weights."""
     torch.manual_seed(0)
-    mvec = TwoViewClassifier(4, [3, 2], 5, 6, 0.0).double()
     features = torch.rand(2, 4, dtype=torch.float64, requires_grad=True)
     nodes = torch.rand(5, 6, dtype=torch.float64, requires_grad=True)
-    for output in ("sigmoid", "softmax", "literal"):
-        assert torch.autograd.gradcheck(
-            lambda f, h, o=output: combine(*mvec(f, h), 0.3, o)[0], (features, nodes)
-        )
+    for learned in (None, (0, 4)):
+        for output in ("sigmoid", "softmax", "literal"):
+
+            class Mixed(TwoViewClassifier):
+                mix = output
+
+                def forward(self, features, nodes):
+                    return combine(*super().forward(features, nodes), 0.3, self.mix)[0]
+
+            assert right(Mixed(4, [3, 2], 5, 6, 0.0, learned), features, nodes)
+
+
+def test_gradients_by_the_learned_columns():
+    """Columns 1 and 2 are inputs, the others given."""
+    torch.manual_seed(0)
+    given = torch.rand(2, 4, dtype=torch.float64)
+    learned = torch.rand(2, 2, dtype=torch.float64, requires_grad=True)
+    nodes = torch.rand(5, 6, dtype=torch.float64, requires_grad=True)
+
+    class Partly(TwoViewClassifier):
+        def forward(self, learned, nodes):
+            return super().forward(torch.cat([given[:, :1], learned, given[:, 3:]], 1), nodes)
+
+    assert right(Partly(4, [3, 2], 5, 6, 0.0, (1, 3)), learned, nodes)
+
+
+def test_a_frozen_layers_gradients_by_hand():
+    """y = W x for x = (1, 2, 3), slope 1 by each y: back (3, 1, -1), of which column 1 is kept."""
+    layer = FrozenLinear(3, 2, (1, 2))
+    layer.weight.data = torch.tensor([[1.0, 0.0, -1.0], [2.0, 1.0, 0.0]])
+    layer.bias.data = torch.tensor([0.5, 0.0])
+    features = torch.tensor([[1.0, 2.0, 3.0]], requires_grad=True)
+    found = layer(features)
+    assert found.tolist() == [[-1.5, 4.0]]
+    found.sum().backward()
+    assert features.grad.tolist() == [[0, 1, 0]]
+    assert layer.weight.grad.tolist() == [[1, 2, 3], [1, 2, 3]]
+    assert layer.bias.grad.tolist() == [1, 1]
+
+
+def test_both_views_read_the_features_by_frozen_layers_where_some_are_learned():
+    mvec = TwoViewClassifier(4, [3, 2], 5, 6, 0.0, (1, 3))
+    assert [layer.learned for layer in (mvec.mlp[0], mvec.fc)] == [(1, 3), (1, 3)]
+    features = torch.rand(2, 4, requires_grad=True)
+    first, second = mvec(features, torch.rand(5, 6))
+    (first.sum() + second.sum()).backward()
+    assert features.grad[:, 1:3].all() and not features.grad[:, [0, 3]].any()
 
 
 @pytest.mark.parametrize("learned", [(1, 3), (0, 0), (0, 5)])

@@ -39,6 +39,32 @@ def test_same_place_one_object_and_none_are_finite(between, unit):
     assert torch.isfinite(objects.grad).all()
 
 
+@pytest.mark.parametrize(
+    ("unit", "share"), [("pixel", 1 / (1 + math.exp(-0.8))), ("diagonal", 1 / (1 + math.exp(-8)))]
+)
+def test_an_object_at_distance_0_counts_as_one_pixel_away(unit, share):
+    """Beside one 5 pixels away: 1 / dist is 1 and 1/5 in pixels, 10 and 2 in diagonals of 10."""
+    subject = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
+    objects = torch.tensor([[[0.0, 0.0, 10.0, 10.0], [3.0, 4.0, 13.0, 14.0]]])
+    distance = darn.distances(subject, objects, torch.tensor([10.0]), "centre", unit)
+    weight = darn.weights(distance, torch.ones(1, 2, dtype=torch.bool))
+    torch.testing.assert_close(weight, torch.tensor([[share, 1 - share]]))
+
+
+def test_each_person_has_the_diagonal_of_its_own_picture():
+    subject = torch.zeros(2, 4)
+    objects = torch.tensor([[[3.0, 4, 3, 4], [6, 8, 6, 8]], [[3.0, 4, 3, 4], [6, 8, 6, 8]]])
+    distance = darn.distances(subject, objects, torch.tensor([10.0, 50.0]))
+    torch.testing.assert_close(distance, torch.tensor([[0.5, 1.0], [0.1, 0.2]]))
+
+
+def test_the_attended_features_by_hand():
+    """A quarter of (4, 0) and three of (8, -4); nothing where no object is."""
+    weight = torch.tensor([[0.25, 0.75], [0.0, 0.0]])
+    features = torch.tensor([[[4.0, 0.0], [8.0, -4.0]], [[5.0, 5.0], [5.0, 5.0]]])
+    assert darn.attend(weight, features).tolist() == [[7.0, -3.0], [0.0, 0.0]]
+
+
 def test_padding_takes_no_weight_however_near():
     distance = torch.tensor([[9.0, 8.0, 1e-3]])
     mask = torch.tensor([[True, True, False]])
@@ -61,19 +87,27 @@ def test_pixels_hardly_attend():
     assert diagonals[0, 0] > 0.99
 
 
-def test_gradients_of_distance_weights_and_sum():
+@pytest.mark.parametrize("between", ["corner", "centre"])
+@pytest.mark.parametrize("unit", ["pixel", "diagonal"])
+@pytest.mark.parametrize("equal", [False, True])
+def test_gradients_of_distance_weights_and_sum(between, unit, equal):
+    """With padding, with one object, with none, and with one in the subject's place."""
     torch.manual_seed(0)
-    subject = torch.rand(2, 4, dtype=torch.float64) * 100
-    objects = (torch.rand(2, 3, 4, dtype=torch.float64) * 100).requires_grad_()
-    values = torch.rand(2, 3, 5, dtype=torch.float64, requires_grad=True)
-    mask = torch.tensor([[True, True, False], [True, True, True]])
-    diagonal = torch.tensor([120.0, 140.0], dtype=torch.float64)
+    subject = (torch.rand(3, 4, dtype=torch.float64) * 10).requires_grad_()
+    objects = torch.rand(3, 3, 4, dtype=torch.float64) * 10
+    objects[0, 0] = subject[0].detach() + 0.1
+    objects.requires_grad_()
+    values = torch.rand(3, 3, 5, dtype=torch.float64, requires_grad=True)
+    mask = torch.tensor([[True, True, True], [True, False, False], [False, False, False]])
+    diagonal = torch.tensor([12.0, 14.0, 16.0], dtype=torch.float64)
 
-    def f(objects, values):
-        weight = darn.weights(darn.distances(subject, objects, diagonal), mask)
+    def f(subject, objects, values):
+        weight = darn.weights(
+            darn.distances(subject, objects, diagonal, between, unit), mask, equal
+        )
         return darn.attend(weight, values)
 
-    assert torch.autograd.gradcheck(f, (objects, values))
+    assert torch.autograd.gradcheck(f, (subject, objects, values))
 
 
 def coco_scenes():

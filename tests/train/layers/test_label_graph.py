@@ -3,9 +3,13 @@ import pytest
 import torch
 from sklearn.metrics.pairwise import cosine_similarity
 
+from tests.train.layers.gradients import right
 from train.layers.label_graph import (
+    Branch,
+    DependentLabels,
     GraphConvolution,
     LabelGraph,
+    conditional,
     cooccurrence,
     cosine,
     normalise,
@@ -34,11 +38,22 @@ def test_similarity_by_hand():
     torch.testing.assert_close(similarity(nodes), expected)
 
 
+def test_a_label_without_features_is_like_itself_and_no_other():
+    """cos is 0 with a row of zeros, with itself too; D must not be 0."""
+    found = similarity(torch.tensor([[0.0, 0.0], [3.0, 4.0]]))
+    torch.testing.assert_close(found, torch.eye(2))
+
+
 def test_cooccurrence_by_hand():
     """m = (3, 2, 0); labels 0 and 1 together once; label 2 never occurs."""
     targets = torch.tensor([[1.0, 1, 0], [1, 0, 0], [1, 0, 0], [0, 1, 0]])
     expected = torch.tensor([[1, 1 / 3, 0], [1 / 2, 1, 0], [0, 0, 1]])
     torch.testing.assert_close(cooccurrence(targets), expected)
+
+
+def test_a_label_counts_as_had_above_one_half():
+    targets = torch.tensor([[0.6, 0.5], [0.6, 0.7]])  # m = (2, 1), together once
+    torch.testing.assert_close(cooccurrence(targets), torch.tensor([[1, 1 / 2], [1, 1]]))
 
 
 def test_normalise_by_hand():
@@ -78,9 +93,60 @@ def test_two_layers_and_both_branches_by_hand():
     torch.testing.assert_close(found.nodes, torch.cat([torch.tensor([[3.0], [6.0]]), second], 1))
 
 
+def people(*having: tuple[int, ...]) -> torch.Tensor:
+    """Label vectors of 4 labels, a person for each set of them."""
+    return torch.stack([torch.eye(4)[list(some)].sum(0) for some in having])
+
+
+def test_conditional_by_hand():
+    """m = (4, 2, 1, 0). P(1 | 0) = 1/2 and P(2 | 0) = 1/4, just at the threshold, share 0.2 of
+    the row; P(0 | 1) = P(0 | 2) = 1 take it whole; label 3 never occurs and has no neighbour."""
+    targets = people((0, 1), (0, 1), (0, 2), (0,))
+    expected = [[0.8, 0.1, 0.1, 0], [0.2, 0.8, 0, 0], [0.2, 0, 0.8, 0], [0, 0, 0, 0.8]]
+    torch.testing.assert_close(conditional(targets, 0.25, 0.2), torch.tensor(expected))
+    expected[0] = [0.8, 0.2, 0, 0]
+    torch.testing.assert_close(conditional(targets, 0.3, 0.2), torch.tensor(expected))
+
+
+def test_two_convolutions_by_hand():
+    """A is its own normal form, for its rows sum to 1. X W = (5, -5), A X W = (3, -3), the leaky
+    ReLU gives (3, -0.6), A of that (2.28, 0.12)."""
+    layer, adjacency = DependentLabels(1, 1, 2), torch.tensor([[0.8, 0.2], [0.2, 0.8]])
+    layer.first.weight.data = torch.tensor([[5.0]])
+    layer.second.weight.data = torch.tensor([[2.0], [-1.0]])
+    found = layer(torch.tensor([[1.0], [-1.0]]), adjacency)
+    torch.testing.assert_close(found, torch.tensor([[4.56, -2.28], [0.24, -0.12]]))
+
+
+def test_a_label_without_neighbours_goes_its_own_way():
+    """Its row of A is 0.8 on the diagonal, D^-1/2 A D^-1/2 is 1: leaky(2 * 3) and leaky(-2 * 3)."""
+    layer = DependentLabels(1, 1, 1)
+    layer.first.weight.data, layer.second.weight.data = torch.tensor([[3.0]]), torch.ones(1, 1)
+    found = layer(torch.tensor([[2.0], [-2.0]]), conditional(torch.zeros(5, 2), 0.2, 0.2))
+    torch.testing.assert_close(found, torch.tensor([[6.0], [-1.2]]))
+
+
 def test_gradients():
+    """By nodes and weights; some cosines are negative, so that the ReLU in A^h cuts."""
     torch.manual_seed(0)
-    layer = GraphConvolution(3, 2).double()
-    nodes = torch.rand(4, 3, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda h: layer(h, similarity(h)), (nodes,))
-    assert torch.autograd.gradcheck(cosine, (nodes,))
+    nodes = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    together = cooccurrence(people((0, 1), (1, 2), (1,))).double()  # label 3 never occurs
+    assert (cosine(nodes) < 0).any()
+    for function in (cosine, similarity, lambda h: normalise(similarity(h))):
+        assert torch.autograd.gradcheck(function, (nodes,))
+    for layer in (GraphConvolution(3, 2), Branch(3, 2), DependentLabels(3, 2, 5)):
+        assert right(layer, nodes, together)
+
+    class Nodes(LabelGraph):
+        def forward(self, text, together):
+            return super().forward(text, together).nodes
+
+    for branches in (("similarity",), ("similarity", "cooccurrence")):
+        assert right(Nodes(3, 4, 2, branches), nodes, together)
+
+
+def test_the_gradient_goes_through_the_similarity_too():
+    """H0 is learned: with a lone label in each direction, A^h is what ties them together."""
+    nodes = torch.tensor([[1.0, 0.0], [0.6, 0.8]], requires_grad=True)
+    similarity(nodes)[0, 1].backward()  # cos = 0.6; its slope by the first: (0, 0.8)
+    torch.testing.assert_close(nodes.grad[0], torch.tensor([0.0, 0.8]))

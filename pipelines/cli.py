@@ -264,6 +264,7 @@ def train(set_: Set = [], file: Params = PARAMS, as_json: Json = False) -> None:
         result = stages.train(
             settings, lambda row: progress(int(row["epoch"]), settings.train.epochs)
         )
+        progress(result["epochs"], result["epochs"])
     say(result, as_json, _show_train)
 
 
@@ -279,6 +280,8 @@ def _show_train(result: dict[str, Any]) -> None:
         stop = f"stopped early at epoch {epochs}, no better on val for {waited} epochs; "
     measured = "unknown" if val is None else f"{100 * val:.1f} %"
     over = mean_over(result["val_labels"], len(result["positives"]))
+    if result["resumed"]:
+        out.print(f"went on after epoch {result['resumed']} of a fit that was stopped")
     out.print(
         f"{result['head']} fitted on {result['persons']['train']} persons in "
         f"{result['seconds']['fit']:.1f} s: {stop}kept epoch {result['best_epoch']} of {epochs}, "
@@ -297,7 +300,9 @@ def evaluate(set_: Set = [], file: Params = PARAMS, as_json: Json = False) -> No
 
     Example: emocache evaluate --set evaluate.split=val
     """
-    say(stages.evaluate(params.load(file, set_)), as_json, _show_metrics)
+    settings = params.load(file, set_)
+    named = any(one.startswith("train.head=") for one in set_)
+    say(stages.evaluate(settings, settings.train.head if named else None), as_json, _show_metrics)
 
 
 def _show_metrics(metrics: dict[str, Any]) -> None:
@@ -307,6 +312,7 @@ def _show_metrics(metrics: dict[str, Any]) -> None:
     split = next((name for name in metrics if name not in ("val", "provenance")), "val")
     numbers = metrics[split]
     table = Table("measure", split)
+    table.add_row("head", about["head"])
     for name, value in _measures(numbers):
         table.add_row(name, value)
     table.add_row("N evaluated", f"{numbers['n_evaluated']:,}")
@@ -460,6 +466,9 @@ def compare(
 ) -> None:
     """Is one head better than another? Both on the same persons, by shared resamples of pictures.
 
+    Each folder is what `evaluate` left: keep one by `cp -r results results-hugme` before the next
+    head is fitted.
+
     Example: emocache compare results-hugme results-rrla --set evaluate.bootstrap=10000
     """
     say(stages.compare(params.load(file, set_), a, b), as_json, _show_comparison)
@@ -484,9 +493,10 @@ def _show_comparison(found: dict[str, Any]) -> None:
     for name in ("a", "b"):
         side = found[name]
         out.print(
-            f"{name.upper()}: {escape(side['folder'])}, {side['dataset']}, head {side['head']}, "
-            f"seed {side['seed']}, cache key {side['cache_key'][:12]}; N dropped "
-            f"{side['n_dropped']:,}, N scored by this one only {side['n_only']:,}"
+            f"{name.upper()}: {escape(side['folder'])}, {side['dataset']}, head {side['head']} "
+            f"{side['head_sha256'][:12]}, seed {side['seed']}, cache key "
+            f"{side['cache_key'][:12]}; N dropped {side['n_dropped']:,}, N scored by this one only "
+            f"{side['n_only']:,}"
         )
     out.print(
         f"N evaluated {found['n_evaluated']:,} of {found['split']}, in {found['n_pictures']:,} "

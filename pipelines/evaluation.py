@@ -235,6 +235,9 @@ def compare(a: Path, b: Path, settings: Evaluate) -> dict[str, Any]:
     targets, or of no common person.
     """
     first, second = read_scores(a / "scores.parquet"), read_scores(b / "scores.parquet")
+    measured = read_metrics(a), read_metrics(b)
+    for folder, found in zip((a, b), measured, strict=True):
+        _refuse_refitted(folder, found["provenance"].get("head_sha256"))
     for what, here, there, mend in (
         ("the split", first.split, second.split, "set evaluate.split alike"),
         ("the labels", ", ".join(first.labels), ", ".join(second.labels), "take heads of one set"),
@@ -255,7 +258,6 @@ def compare(a: Path, b: Path, settings: Evaluate) -> dict[str, Any]:
             f"{a} and {b} cannot be compared: the same persons have other labels in them; run "
             "`emocache evaluate` again for both"
         )
-    measured = read_metrics(a), read_metrics(b)
     kind = measured[0][one.split]["kind"]
     mine, theirs = (_averaged(kind, scores, settings) for scores in (one, other))
     if kind != "distribution":
@@ -281,6 +283,18 @@ def compare(a: Path, b: Path, settings: Evaluate) -> dict[str, Any]:
     )
 
 
+def _refuse_refitted(folder: Path, scored: str | None) -> None:
+    """Scores of a head that is no longer the one beside them; a folder without a head is fine."""
+    about = folder / "head" / "head.json"
+    if not scored or not about.exists():
+        return
+    if (fitted := json.loads(about.read_text())["sha256"]) != scored:
+        raise DataError(
+            f"{folder} cannot be compared: its scores are of head {scored[:12]}, and {fitted[:12]} "
+            "has been fitted since; run `emocache evaluate`"
+        )
+
+
 def _side(
     folder: Path, found: Mapping[str, Any], scores: "SavedScores", shared: int
 ) -> dict[str, Any]:
@@ -288,6 +302,7 @@ def _side(
     return {
         "folder": str(folder),
         **{name: about[name] for name in ("head", "seed", "dataset", "note", "cache_key")},
+        "head_sha256": about.get("head_sha256", ""),
         "n_only": len(scores.person_rows) - shared,
         "n_dropped": found[scores.split]["n_dropped"],
     }

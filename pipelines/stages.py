@@ -173,7 +173,8 @@ def train(
     return train_head(settings.cache.root, settings.train, device, RESULTS, progress)
 
 
-def evaluate(settings: Settings) -> dict[str, Any]:
+def evaluate(settings: Settings, head_named: str | None = None) -> dict[str, Any]:
+    """head_named: what the fitted head must be, where the user said so."""
     from cache.audit import gaps, leaked_persons
     from pipelines.evaluation import evaluate as measure
     from train.checkpoint import cache_key
@@ -188,6 +189,11 @@ def evaluate(settings: Settings) -> dict[str, Any]:
     has_val = bool((index.splits[index.person_status == "ok"] == "val").any())
     val = score(settings.cache.root, head, "val", device) if has_val and split != "val" else None
     info = scores.info
+    if head_named not in (None, info["head"]):
+        raise DataError(
+            f"train.head is set to {head_named}, and {head} holds {info['head']}: run `emocache "
+            "train` with that setting first"
+        )
     weights = [weights for view in info["views"].values() for weights in view["weights"]]
     provenance = {
         "dataset": scores.dataset,

@@ -240,7 +240,9 @@ def load(
     named = {name.partition(".")[0]: name.partition(".")[2] or "features" for name in views}
     absent = [name for name in named if name not in view_names(root)]
     if absent:
-        mend = " with views.words.network set" if "words" in absent else ""
+        mend = ""
+        if absent[0] == "words":
+            mend = " with views.words.network set, or set train.<head>.words to labels"
         raise CacheError(f"{root} has no view {absent[0]!r}: run `emocache extract`{mend}")
     opened = {name: open_view(root, name) for name in named}
     for name, view in opened.items():

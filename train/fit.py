@@ -34,13 +34,15 @@ class Fitted:
     """model: the head of the kept epoch, in evaluation mode; history: a row an epoch with epoch
     (from 1), train_loss, val_loss and val_map (NaN where val cannot say); best_epoch: the kept
     one; selected_by: "val_map", "val_loss" (val has no positive, or distributions) or "last";
-    descended: false for a head with a closed form, which is done in one epoch."""
+    descended: false for a head with a closed form, which is done in one epoch; resumed: the epoch
+    after which a stopped fit went on, 0 for one from the start."""
 
     model: Any
     history: list[dict[str, int | float]]
     best_epoch: int
     selected_by: str
     descended: bool = True
+    resumed: int = 0
 
 
 def fit(
@@ -69,9 +71,10 @@ def fit(
     say = progress or (lambda row: None)
     with _seeded(settings.seed, features.device):
         run = _Run(features, settings, train)
-        saved = time.monotonic()
+        saved, resumed = time.monotonic(), 0
         if resume is not None:
             run.load(resume)
+            resumed = len(run.history)
             for row in run.history:
                 say(row)
         while not run.over:
@@ -84,7 +87,8 @@ def fit(
         if resume is not None:
             resume.unlink(missing_ok=True)
     run.model.load_state_dict(run.kept)
-    return Fitted(run.model.eval(), run.history, run.best_epoch, selected_by, not run.closed)
+    model = run.model.eval()
+    return Fitted(model, run.history, run.best_epoch, selected_by, not run.closed, resumed)
 
 
 class _Run:

@@ -66,6 +66,7 @@ def train_head(
         "note": features.note,
         **about,
         "epochs": len(fitted.history),
+        "resumed": fitted.resumed,
         "stopped_early": fitted.descended and len(fitted.history) < settings.epochs,
         "val_labels": int((features.truth(features.rows("val")) > 0.5).any(0).sum()),
         "persons": {split: len(features.rows(split)) for split in ("train", "val")},

@@ -39,9 +39,10 @@ def room(rows: Mapping[Array, int], row_bytes: Mapping[Array, int], memory: floa
     away = frozenset(size) - frozenset(held)
     block = int((memory * GB - sum(held.values())) / (2 * sum(row_bytes.values())))
     if block < 1:
+        person = sum(row_bytes.values())
         raise SettingsError(
-            f"train.memory {memory} GB does not hold two persons of {sum(row_bytes.values())} "
-            "bytes: set it higher, or to null"
+            f"train.memory {memory} GB is too little: set it to {4 * person / GB:g} or more (a "
+            f"person has {person} bytes), or to null"
         )
     needed, free = sum(size[array] for array in away), shutil.disk_usage(tempfile.gettempdir()).free
     if needed > free:

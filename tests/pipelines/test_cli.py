@@ -427,6 +427,7 @@ def test_a_report_of_another_head_than_was_evaluated_is_refused(emocache, workpl
     less = ("--set", "train.epochs=1", "--set", "train.hugme.without=[depth]")
     assert emocache("train", *less).code == 0
     assert "run `emocache evaluate`" in refusal(emocache("report"))
+    assert "results/head holds hugme" in refusal(emocache("evaluate", "--set", "train.head=mlp"))
     assert emocache("evaluate").code == emocache("report").code == 0
     # this head reads no depth, so its report names no depth network
     assert "Intel/dpt" not in Path("results/report.html").read_text()

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def written(folder, found, head="hugme"):
-    about = {**provenance(), "head": head}
+    about = {**provenance(), "head": head, "head_sha256": "e" * 64}
     evaluation.evaluate(found, list(found.labels), QUICK, about, folder=folder)
     return folder
 
@@ -113,6 +113,16 @@ def test_what_cannot_be_compared_is_refused(two, tmp_path, change, says):
     other = written(tmp_path / "c", replace(scores(), **change))
     with pytest.raises(DataError, match=says):
         evaluation.compare(two[0], other, QUICK)
+
+
+def test_scores_of_a_head_that_was_fitted_anew_are_refused(two):
+    head = two[1] / "head" / "head.json"
+    head.parent.mkdir()
+    head.write_text(json.dumps({"sha256": "e" * 64}))
+    assert evaluation.compare(*two, QUICK)["b"]["head_sha256"] == "e" * 64
+    head.write_text(json.dumps({"sha256": "f" * 64}))
+    with pytest.raises(DataError, match=r"cannot be compared: .* f{12} .*emocache evaluate"):
+        evaluation.compare(*two, QUICK)
 
 
 def test_results_of_an_older_emocache_are_refused(two):

@@ -160,6 +160,7 @@ def test_a_killed_fit_goes_on_to_the_same_end(changes, tmp_path):
     seen = []
     again = fit(features, settings, seen.append, tmp_path / "resume.pt")
     assert again.history == whole.history == seen and again.best_epoch == whole.best_epoch
+    assert (whole.resumed, again.resumed) == (0, 3)  # the fourth was not saved yet
     for name, value in whole.model.state_dict().items():
         assert torch.equal(again.model.state_dict()[name], value), name
     assert not (tmp_path / "resume.pt").exists()

@@ -26,8 +26,9 @@ def test_all_go_where_half_the_memory_holds_none():
 
 
 def test_too_little_memory_and_too_small_a_disk_are_refused(monkeypatch):
-    with pytest.raises(SettingsError, match=r"train\.memory 1e-05 .* 6008 bytes"):
+    with pytest.raises(SettingsError, match=r"train\.memory 1e-05 .* 2\.4032e-05 or more"):
         scratch.room(ROWS, BYTES, 0.00001)
+    assert scratch.room(ROWS, BYTES, 2.4032e-5).block >= 1
     monkeypatch.setattr(scratch.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 9}))
     with pytest.raises(SettingsError, match="TMPDIR"):
         scratch.room(ROWS, BYTES, 0.003)

@@ -140,6 +140,8 @@ def with_rrla(truth: Truth, seed: int, without: str) -> float:
 
 def main() -> None:
     asked = arguments(__doc__, 500)
+    # Matrices this small gain nothing from more threads, and wait for each other on a busy machine.
+    torch.set_num_threads(1)
     found = {}
     for which, alike in (("planted", ALIKE), ("absent", 0.0)):
         for head, told, measure, names in (

@@ -376,13 +376,14 @@ def test_an_interrupt_commits_what_is_ready(place):
 
 
 SLOW = """
-    import sys
+    import signal, sys
     from pathlib import Path
     from cache.settings import Cache
     from extract import images, run
     from extract import settings as config
     from extract.views import Networks
     from tests.made_views import made_views
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a run in the background ignores it
     data, root, shard_rows = sys.argv[1:]
     cache = Cache(root=root, shard_rows=int(shard_rows))
     def said(done, total):

@@ -26,6 +26,7 @@ from cache.files import sha256_file, sync, write_atomic, writing_to
 from cache.keys import of_sealed_text, sealed_text
 
 FORMAT = 2
+VAD = ("valence", "arousal", "dominance")
 
 # `removed` rows are no longer part of the data set; the others are, and count as dropped.
 STATUSES = ("ok", "unlabelled", "repeated", "removed", "missing", "unreadable", "bad_box")
@@ -103,8 +104,7 @@ class Index:
     @cached_property
     def vad(self) -> np.ndarray:
         """(P, 3) float32: valence, arousal and dominance; NaN where a person was not rated."""
-        names = ("valence", "arousal", "dominance")
-        columns = [self.persons[name].to_numpy().astype(np.float32) for name in names]
+        columns = [self.persons[name].to_numpy().astype(np.float32) for name in VAD]
         return np.stack(columns, axis=1)
 
     @cached_property

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from cache.errors import DataError, KeyMismatch
-from cache.index import PERSONS, PICTURES, Index, folder_of, person_id, recover
+from cache.index import PERSONS, PICTURES, VAD, Index, folder_of, person_id, recover
 from cache.lock import only_writer
 from extract import images
 from extract.datasets import SPLITS, Dataset, PersonRecord, PictureRecord, get_dataset
@@ -274,7 +274,7 @@ class _Merge:
         entry.update(id=identity, picture=picture, split=person.split)
         entry.update(zip(("x1", "y1", "x2", "y2"), box, strict=True))
         entry.update(labels=person.labels.tolist(), annotators=person.annotators, votes=votes)
-        entry.update(zip(("valence", "arousal", "dominance"), person.vad, strict=True))
+        entry.update(zip(VAD, person.vad, strict=True))
         entry.update(gender=person.gender, age=person.age)
         entry.update(status=status, reason=reason or person.reason)
 

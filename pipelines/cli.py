@@ -381,12 +381,14 @@ def _measures(numbers: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _ratings(numbers: dict[str, Any]) -> list[tuple[str, str]]:
     """Of a head that predicts valence, arousal and dominance."""
+    from cache.index import VAD
+
     if "VAD_error" not in numbers:
         return []
     lines = [("persons rated", f"{numbers['n_rated']:,}")]
     for name, key in (
         ("mean error of valence, arousal, dominance", "VAD_error"),
-        *((f"error of {name}", f"{name}_error") for name in ("valence", "arousal", "dominance")),
+        *((f"error of {name}", f"{name}_error") for name in VAD),
     ):
         low, high = (_two(numbers[f"{key}_{end}"]) for end in ("low", "high"))
         lines.append((name, f"{_two(numbers[key])} ({low} to {high})"))

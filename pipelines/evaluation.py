@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cache.errors import DataError
+from cache.index import VAD
 from train import metrics
 from train.settings import Evaluate
 
@@ -31,7 +32,6 @@ Kind = Literal["multi", "single", "distribution"]
 PER_CLASS = ("label", "ap", "low", "high", "chance", "positives", "threshold")
 PR = ("label", "recall", "precision")
 LISTS = ("y_true", "y_score", "distribution", "vad", "y_vad")  # of scores.parquet
-VAD = ("valence", "arousal", "dominance")
 CONFUSION = ("actual", "predicted")
 _POINTS = 100  # of a precision-recall curve that are kept
 

@@ -18,8 +18,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from cache.errors import DataError
+from cache.index import VAD
 from pipelines.evaluation import (
-    VAD,
     Kind,
     SavedScores,
     fitted_elsewhere,

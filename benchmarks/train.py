@@ -143,7 +143,7 @@ def limit(features: Features, head: str, steps: int) -> float:
             found = net(fused, model.hegl(model.text, model.together).nodes)
         else:
             found = net(fused), None
-        scores, logits = combine(*found, 0.5, "sigmoid")
+        scores, logits = combine(*found, (0.5, 0.5), "sigmoid")
         optimizer.zero_grad()
         classification(scores, logits, target, "bce").backward()
         optimizer.step()

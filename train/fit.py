@@ -4,7 +4,7 @@ import io
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +21,14 @@ from cache.files import write_atomic
 from cache.keys import key_of
 from train.data import Features
 from train.heads import get_head
-from train.metrics import mean_average_precision
+from train.metrics.on_device import mean_average_precision
 from train.settings import Train
 
 log = logging.getLogger("train")
 AT_ONCE = 1024  # persons in one forward pass without gradient
-NO_NUMBER = {"save_every", "memory"}  # settings that change no number of a fit
+# Settings that change no number of a fit; `together` none but by the order of sums.
+NO_NUMBER = {"save_every", "memory", "tensorboard", "together"}
+Row = dict[str, int | float]  # of a fit's history
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Fitted:
     after which a stopped fit went on, 0 for one from the start."""
 
     model: Any
-    history: list[dict[str, int | float]]
+    history: list[Row]
     best_epoch: int
     selected_by: str
     descended: bool = True
@@ -48,47 +50,103 @@ class Fitted:
 def fit(
     features: Features,
     settings: Train,
-    progress: Callable[[dict[str, int | float]], None] | None = None,
+    progress: Callable[[Row], bool | None] | None = None,
     resume: Path | None = None,
 ) -> Fitted:
     """Fit the head `settings.head` on the train persons; keep the epoch that is best on val.
 
     Better is a higher val mAP, or at equal mAP a lower val loss; the val loss alone where no val
     person has any label, labels are distributions, or `settings.select` says so. With one seed the
-    result is the same to the last bit on CPU. `progress` gets each row of the history. resume: a
-    file that holds the fit between two epochs, written every `settings.save_every` seconds; a fit
-    of the same settings and features that was killed goes on from there and ends as if it had not
-    been. Raises DataError when train or val is empty, SettingsError when the loss stops being
-    finite.
+    result is the same to the last bit on CPU. `progress` gets each row of the history, and ends
+    the fit there by returning true. resume: a file that holds the fit between two epochs, written
+    every `settings.save_every` seconds; a fit of the same settings and features that was killed
+    goes on from there and ends as if it had not been. Raises DataError when train or val is empty,
+    SettingsError when the loss stops being finite.
     """
     train, val = features.rows("train"), features.rows("val")
-    _refuse_empty(features, settings, len(train), len(val))
-    if settings.select == "last":
-        selected_by = "last"
-    else:
-        ranked = features.kind != "distribution" and bool((features.truth(val) > 0.5).any())
-        selected_by = "val_map" if ranked and settings.select == "val" else "val_loss"
+    refuse_empty(features, settings)
     say = progress or (lambda row: None)
-    with _seeded(settings.seed, features.device):
+    with seeded(settings.seed, features.device):
         run = _Run(features, settings, train)
-        saved, resumed = time.monotonic(), 0
+        course = run.course
+        saved, resumed, ended = time.monotonic(), 0, False
         if resume is not None:
             run.load(resume)
-            resumed = len(run.history)
-            for row in run.history:
-                say(row)
-        while not run.over:
+            resumed = len(course.history)
+            for row in course.history:
+                ended = bool(say(row)) or ended
+        while not (course.over or ended):
             row = run.epoch(train, val)
-            run.judge(row, selected_by)
-            say(row)
+            ended = bool(say(row))
             if resume is not None and time.monotonic() - saved >= settings.save_every:
                 run.save(resume)
                 saved = time.monotonic()
         if resume is not None:
             resume.unlink(missing_ok=True)
     run.model.load_state_dict(run.kept)
-    model = run.model.eval()
-    return Fitted(model, run.history, run.best_epoch, selected_by, not run.closed, resumed)
+    return course.fitted(run.model.eval(), resumed)
+
+
+class Course:
+    """The epochs of a fit so far, and which of them is the best."""
+
+    def __init__(self, settings: Train, selected_by: str, closed: bool = False):
+        self.settings, self.selected_by, self.closed = settings, selected_by, closed
+        self.history: list[Row] = []
+        self.best: tuple[float, float] = (-math.inf, -math.inf)
+        self.best_epoch = 0
+
+    @property
+    def over(self) -> bool:
+        done = len(self.history)
+        if self.closed:  # a head that is solved, not descended, is done in one
+            return done == 1
+        waited = done - self.best_epoch
+        return done >= self.settings.epochs or (done > 0 and waited >= self.settings.patience)
+
+    def add(self, train_loss: float, val_loss: float, val_map: float, val: int) -> bool:
+        """One more epoch, with so many persons of val; whether it is the best so far. Raises
+        SettingsError where a loss is not finite."""
+        epoch = len(self.history) + 1
+        unknown = val and math.isnan(val_loss)
+        if not math.isfinite(train_loss) or math.isinf(val_loss) or unknown:
+            raise SettingsError(
+                f"the loss is not finite in epoch {epoch} (train {train_loss}, val {val_loss}): "
+                f"lower train.lr (now {self.settings.lr}), or set train.standardise"
+            )
+        self.history.append(
+            {"epoch": epoch, "train_loss": train_loss, "val_loss": val_loss, "val_map": val_map}
+        )
+        merit = {
+            "val_map": (val_map, -val_loss),
+            "val_loss": (-val_loss, 0.0),
+            "last": (float(epoch), 0.0),
+        }[self.selected_by]
+        if merit > self.best or epoch == 1:
+            self.best, self.best_epoch = merit, epoch
+        return self.best_epoch == epoch
+
+    def fitted(self, model: Any, resumed: int = 0) -> Fitted:
+        return Fitted(
+            model, self.history, self.best_epoch, self.selected_by, not self.closed, resumed
+        )
+
+    def state(self) -> dict[str, Any]:
+        return {"history": self.history, "best": self.best, "best_epoch": self.best_epoch}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.history, self.best, self.best_epoch = (
+            state[name] for name in ("history", "best", "best_epoch")
+        )
+
+
+def selected_by(features: Features, settings: Train) -> str:
+    """By what the epoch is chosen: see `Fitted`."""
+    if settings.select == "last":
+        return "last"
+    val = features.rows("val")
+    ranked = features.kind != "distribution" and bool((features.truth(val) > 0.5).any())
+    return "val_map" if ranked and settings.select == "val" else "val_loss"
 
 
 class _Run:
@@ -100,46 +158,23 @@ class _Run:
         self.model = get_head(settings.head).setup(settings, features, train)
         self.closed = not any(p.requires_grad for p in self.model.parameters())
         if not self.closed:
-            self.optimizer = _optimizer(self.model, settings, features.device)
+            some = [{"params": list(self.model.parameters())}]
+            self.optimizer = optimizer(some, settings, features.device)
             steps = math.ceil(len(train) / settings.batch)
-            self.schedule = LambdaLR(self.optimizer, lambda step: _pace(step, steps, settings))
-        self.history: list[dict[str, int | float]] = []
-        self.best: tuple[float, float] = (-math.inf, -math.inf)
-        self.best_epoch = 0
+            self.schedule = LambdaLR(self.optimizer, lambda step: pace(step, steps, settings))
+        self.course = Course(settings, selected_by(features, settings), self.closed)
         self.kept: dict[str, Tensor] = {}
 
-    @property
-    def over(self) -> bool:
-        done = len(self.history)
-        if self.closed:  # a head that is solved, not descended, is done in one
-            return done == 1
-        waited = done - self.best_epoch
-        return done >= self.settings.epochs or (
-            bool(self.kept) and waited >= self.settings.patience
-        )
-
-    def epoch(self, train: Int[Tensor, " N"], val: Int[Tensor, " M"]) -> dict[str, int | float]:
-        number = len(self.history) + 1
+    def epoch(self, train: Int[Tensor, " N"], val: Int[Tensor, " M"]) -> Row:
         if self.closed:
             train_loss, _ = _validate(self.model, self.features, train)
         else:
             drawn = torch.randperm(len(train), generator=self.order).to(train.device)
             train_loss = self._descend(train[drawn])
         val_loss, val_map = _validate(self.model, self.features, val)
-        unknown = len(val) and math.isnan(val_loss)
-        if not math.isfinite(train_loss) or math.isinf(val_loss) or unknown:
-            raise SettingsError(
-                f"the loss is not finite in epoch {number} (train {train_loss}, val {val_loss}): "
-                f"lower train.lr (now {self.settings.lr}), or set train.standardise"
-            )
-        row: dict[str, int | float] = {
-            "epoch": number,
-            "train_loss": train_loss,
-            "val_loss": val_loss,
-            "val_map": val_map,
-        }
-        self.history.append(row)
-        return row
+        if self.course.add(train_loss, val_loss, val_map, len(val)):
+            self.kept = {name: value.clone() for name, value in self.model.state_dict().items()}
+        return self.course.history[-1]
 
     def _descend(self, rows: Int[Tensor, " N"]) -> float:
         """One pass over the rows; the mean loss a person, read from the device once."""
@@ -154,30 +189,6 @@ class _Run:
             total += loss.detach() * len(batch.box)
         return float(total) / len(rows)
 
-    def judge(self, row: dict[str, int | float], selected_by: str) -> None:
-        """Keep this epoch where it is better than the best so far."""
-        merit = {
-            "val_map": (row["val_map"], -row["val_loss"]),
-            "val_loss": (-row["val_loss"], 0.0),
-            "last": (float(row["epoch"]), 0.0),
-        }[selected_by]
-        if merit > self.best or not self.kept:
-            self.best, self.best_epoch = merit, int(row["epoch"])
-            self.kept = {name: value.clone() for name, value in self.model.state_dict().items()}
-
-    @property
-    def key(self) -> str:
-        """Of everything that decides the numbers: another fit does not go on from this one's."""
-        return key_of(
-            {
-                "settings": self.settings.model_dump(mode="json", exclude=NO_NUMBER),
-                "index": self.features.index_digest,
-                "views": dict(self.features.keys),
-                "device": self.features.device.type,
-                "torch": str(torch.__version__),
-            }
-        )
-
     def save(self, path: Path) -> None:
         if self.closed:
             return
@@ -186,15 +197,14 @@ class _Run:
             random.append(torch.cuda.get_rng_state(self.features.device))
         sink = io.BytesIO()
         state = {
-            "key": self.key,
+            "key": fit_key(self.features, self.settings),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.last_epoch,
             "order": self.order.get_state(),
             "random": random,
             "kept": self.kept,
-            "history": self.history,
-            "best": (self.best, self.best_epoch),
+            "course": self.course.state(),
         }
         torch.save(state, sink)
         write_atomic(path, sink.getvalue())
@@ -203,12 +213,8 @@ class _Run:
         """Go on from `path`, where it is of this very fit; else begin."""
         if self.closed or not path.exists():
             return
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception:  # a damaged file raises anything; a fit can begin again
-            log.warning("%s is damaged: the fit begins again", path)
-            return
-        if state["key"] != self.key:
+        state = read_state(path)
+        if state is None or state["key"] != fit_key(self.features, self.settings):
             return
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -218,19 +224,43 @@ class _Run:
         if self.features.device.type == "cuda":
             torch.cuda.set_rng_state(state["random"][1], self.features.device)
         self.kept = {name: value.to(self.features.device) for name, value in state["kept"].items()}
-        self.history = state["history"]
-        self.best, self.best_epoch = state["best"]
+        self.course.load(state["course"])
 
 
-def _optimizer(model: Any, settings: Train, device: torch.device) -> torch.optim.Optimizer:
+def fit_key(features: Features, settings: Train) -> str:
+    """Of everything that decides the numbers of a fit but the code."""
+    return key_of(
+        {
+            "settings": settings.model_dump(mode="json", exclude=NO_NUMBER),
+            "index": features.index_digest,
+            "views": dict(features.keys),
+            "device": features.device.type,
+            "torch": str(torch.__version__),
+        }
+    )
+
+
+def read_state(path: Path) -> dict[str, Any] | None:
+    """Of a fit in progress; None, and a word, where the file is damaged."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # a damaged file raises anything; a fit can begin again
+        log.warning("%s is damaged: the fit begins again", path)
+        return None
+
+
+def optimizer(
+    some: Sequence[dict[str, Any]], settings: Train, device: torch.device
+) -> torch.optim.Optimizer:
+    """some: parameter groups; what they do not name comes from the settings."""
     more: dict[str, Any] = {"lr": settings.lr, "weight_decay": settings.weight_decay}
     more["fused"] = device.type in ("cpu", "cuda")
     if settings.optimizer == "sgd":
-        return torch.optim.SGD(model.parameters(), momentum=settings.momentum, **more)
-    return torch.optim.AdamW(model.parameters(), **more)
+        return torch.optim.SGD(some, momentum=settings.momentum, **more)
+    return torch.optim.AdamW(some, **more)
 
 
-def _pace(step: int, steps: int, settings: Train) -> float:
+def pace(step: int, steps: int, settings: Train) -> float:
     """What the learning rate of a step (from 0; `steps` an epoch) is multiplied with: rising over
     the warm-up, then 1, or half a cosine down to 0 at the end of the last epoch."""
     rising = settings.warmup * steps
@@ -268,16 +298,16 @@ def _validate(model: Any, features: Features, rows: Int[Tensor, " N"]) -> tuple[
         output = model(batch)
         total += float(model.loss(output, batch)) * len(batch.box)
         scores.append(output.scores)
-    true = (features.truth(rows) > 0.5).cpu().numpy()
     loss = total / len(rows)
-    if not true.any() or not math.isfinite(loss):
+    if not math.isfinite(loss):
         return loss, math.nan
-    return loss, mean_average_precision(true, torch.cat(scores).cpu().numpy())
+    return loss, float(mean_average_precision(features.truth(rows) > 0.5, torch.cat(scores)))
 
 
-def _refuse_empty(features: Features, settings: Train, train: int, val: int) -> None:
-    for split, count in (("train", train), ("val", val)):
-        if count or (split == "val" and settings.select == "last"):
+def refuse_empty(features: Features, settings: Train) -> None:
+    """Raises DataError where there is no person to fit or to select on."""
+    for split in ("train", "val"):
+        if len(features.rows(split)) or (split == "val" and settings.select == "last"):
             continue
         reasons = features.dropped.get(split, {})
         said = ", ".join(f"{n} {why}" for why, n in reasons.items())
@@ -291,7 +321,7 @@ def _refuse_empty(features: Features, settings: Train, train: int, val: int) -> 
 
 
 @contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Torch's own random numbers from `seed`, and afterwards as if nothing had been drawn."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):

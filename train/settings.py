@@ -180,6 +180,13 @@ class Train(Settings):
             "of persons come from it: the same numbers, later. null: all are held."
         ),
     )
+    together: Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        description=(
+            "Heads of one shape that sweep, tune and tables fit at once, at most; 1: one after "
+            "another. null: whichever is faster in a few steps of both, as many as memory holds."
+        ),
+    )
     tensorboard: bool = Field(
         False, description="Also write the curves where TensorBoard finds them."
     )

@@ -8,7 +8,7 @@ from cache.errors import DataError, SettingsError
 from cache.store import STATUS
 from tests.train import made
 from train.data import from_arrays, load
-from train.fit import _optimizer, _pace, fit, predict
+from train.fit import fit, optimizer, pace, predict
 from train.heads import get_head
 
 
@@ -183,10 +183,10 @@ def test_another_fit_and_a_damaged_file_begin_again(tmp_path):
 
 def test_the_learning_rate_rises_and_falls():
     settings = made.settings(epochs=4, warmup=1, schedule="cosine")
-    found = [_pace(step, 10, settings) for step in range(41)]
+    found = [pace(step, 10, settings) for step in range(41)]
     assert found[:10] == pytest.approx([(n + 1) / 10 for n in range(10)])
     assert found[10] == 1 and found[25] == pytest.approx(0.5) and found[40] == 0
-    assert [_pace(step, 10, made.settings()) for step in (0, 39)] == [1, 1]
+    assert [pace(step, 10, made.settings()) for step in (0, 39)] == [1, 1]
 
 
 def test_sgd_by_hand():
@@ -194,11 +194,11 @@ def test_sgd_by_hand():
     layer = torch.nn.Linear(3, 1, bias=False)
     w, v = layer.weight.detach().clone(), torch.zeros(1, 3)
     settings = made.settings(optimizer="sgd", momentum=0.9, lr=0.1, weight_decay=0.01)
-    optimizer = _optimizer(layer, settings, torch.device("cpu"))
+    sgd = optimizer([{"params": list(layer.parameters())}], settings, torch.device("cpu"))
     for x in (torch.tensor([1.0, 2, 3]), torch.tensor([0.5, 0, -1])):
-        optimizer.zero_grad()
+        sgd.zero_grad()
         layer(x).sum().backward()
-        optimizer.step()
+        sgd.step()
         v = 0.9 * v + x + 0.01 * w
         w = w - 0.1 * v
     torch.testing.assert_close(layer.weight.detach(), w)

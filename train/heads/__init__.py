@@ -35,6 +35,9 @@ class Head(Protocol):
     """
 
     spec: dict[str, Any]  # shapes and choices that depend on the data; plain JSON values
+    # Settings below train.<head> in which heads that are fitted together may differ: they decide
+    # no shape and no branch, and the head keeps them in buffers (see `train.stack`).
+    may_differ: tuple[str, ...]
 
     @staticmethod
     def views(settings: "Train") -> tuple[str, ...]:

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from train.heads import register
+from train.layers.dropout import Dropout
 from train.layers.label_head import LabelHead
 from train.settings import Train
 
@@ -16,6 +17,8 @@ class CaerNet(LabelHead):
     convolutional networks and hides the face from the context stream; here both streams are frozen
     features, and the scene shows the face. Without a face the context has all the weight.
     """
+
+    may_differ = ("dropout",)
 
     def __init__(self, settings: Train, **shapes):
         super().__init__(settings, **shapes)
@@ -31,7 +34,7 @@ class CaerNet(LabelHead):
         self.classify = nn.Sequential(
             nn.Linear(sum(self.widths.values()), own.hidden),
             nn.ReLU(),
-            nn.Dropout(own.dropout),
+            Dropout(own.dropout),
             nn.Linear(own.hidden, self.labels),
         )
 

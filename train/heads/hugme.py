@@ -74,8 +74,11 @@ class HugMe(nn.Module):
     train.standardise shifts and scales visual features by their mean and deviation over train.
     """
 
+    may_differ = ("beta", "lambda_c", "dropout")
     text: Tensor
     together: Tensor
+    beta: Tensor
+    lambda_c: Tensor
 
     def __init__(
         self,
@@ -97,6 +100,8 @@ class HugMe(nn.Module):
             "output": output,
         }
         self.settings, self.output = own, output
+        for name, share in (("beta", own.beta), ("lambda_c", own.lambda_c)):
+            self.register_buffer(name, torch.tensor([share, 1 - share]), persistent=False)
         self.loss_kind = _loss_kind(own, output)
         self.parts = _parts(own)
         self.see = Standardise({part: widths[part] for part in self.parts}, settings.standardise)
@@ -154,7 +159,7 @@ class HugMe(nn.Module):
         fused, attention = self.fuse(batch)
         graphs = self.hegl(self.text, self.together) if self.hegl is not None else None
         first, second = self.mvec(fused, None if graphs is None else graphs.nodes)
-        scores, logits = combine(first, second, self.settings.beta, self.output)
+        scores, logits = combine(first, second, self.beta, self.output)
         return Output(scores, logits, attention, graphs=graphs)
 
     def fuse(self, batch: Batch) -> tuple[Float[Tensor, "B F"], Float[Tensor, "B k"] | None]:
@@ -179,8 +184,7 @@ class HugMe(nn.Module):
         if graphs is None:
             return main
         pairs = [(graphs.outputs[name], graphs.adjacencies[name]) for name in graphs.outputs]
-        share = self.settings.lambda_c
-        return share * main + (1 - share) * double_constraint(pairs)
+        return self.lambda_c[0] * main + self.lambda_c[1] * double_constraint(pairs)
 
     @torch.no_grad()
     def graphs(self) -> dict[str, Tensor]:

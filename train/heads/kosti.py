@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from train.heads import register
+from train.layers.dropout import Dropout
 from train.layers.label_head import Output, SquaredHead
 from train.losses import continuous
 from train.settings import Train
@@ -25,6 +26,8 @@ class Kosti(SquaredHead):
     with a single label a person get the softmax and the cross-entropy.
     """
 
+    may_differ = ("dropout",)
+
     def __init__(self, settings: Train, *, rated: bool, **shapes):
         super().__init__(settings, rated=rated, **shapes)
         own = settings.kosti
@@ -32,7 +35,7 @@ class Kosti(SquaredHead):
             nn.Linear(sum(self.widths.values()), own.hidden),
             nn.BatchNorm1d(own.hidden),
             nn.ReLU(),
-            nn.Dropout(own.dropout),
+            Dropout(own.dropout),
         )
         self.of_labels = nn.Linear(own.hidden, self.labels)
         self.of_vad = nn.Linear(own.hidden, 3) if rated else None

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from train.heads import register
+from train.layers.dropout import Dropout
 from train.layers.inputs import mean_object
 from train.layers.label_head import LabelHead
 from train.settings import Train
@@ -18,13 +19,15 @@ class Mlp(LabelHead):
     `train.mlp.views` chooses among them; objects count alike, whatever their distance.
     """
 
+    may_differ = ("dropout",)
+
     def __init__(self, settings: Train, **shapes):
         super().__init__(settings, **shapes)
         own = settings.mlp
         widths = [sum(self.widths.values()), *own.hidden]
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise(widths):
-            layers += [nn.Linear(inputs, outputs), nn.ReLU(), nn.Dropout(own.dropout)]
+            layers += [nn.Linear(inputs, outputs), nn.ReLU(), Dropout(own.dropout)]
         self.net = nn.Sequential(*layers, nn.Linear(widths[-1], self.labels))
 
     @staticmethod

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from train.layers.dropout import Dropout
+
 
 class FrozenLinear(nn.Linear):
     """A linear layer on features of which only the columns `learned` (start, stop) are learned.
@@ -72,10 +74,10 @@ class TwoViewClassifier(nn.Module):
         self.mlp = nn.Sequential(
             linear(first),
             nn.ReLU(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(first, second),
             nn.ReLU(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(second, labels),
         )
         self.fc = linear(graph_width) if graph_width else None
@@ -90,10 +92,11 @@ class TwoViewClassifier(nn.Module):
 def combine(
     first: Float[Tensor, "B C"],
     second: Float[Tensor, "B C"] | None,
-    beta: float,
+    beta: tuple[float, float] | Float[Tensor, "2"],
     output: Literal["sigmoid", "softmax", "literal"],
 ) -> tuple[Float[Tensor, "B C"], Float[Tensor, "B C"]]:
     """p and the logits it comes from, out of both views; the first alone where second is None.
+    beta: the two weights, beta and 1 - beta.
 
     sigmoid, softmax: z = beta z1 + (1 - beta) z2, p = output(z). Both views are unbounded there,
     so they weigh alike, and the loss can use z.
@@ -102,7 +105,7 @@ def combine(
     """
     if output == "literal":
         first = first.softmax(-1)
-    mixed = first if second is None else beta * first + (1 - beta) * second
+    mixed = first if second is None else beta[0] * first + beta[1] * second
     if output == "sigmoid":
         return mixed.sigmoid(), mixed
     if output == "softmax":

@@ -27,12 +27,12 @@ def test_both_views_by_hand():
 def test_combinations_by_hand():
     first, second = torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 3.0]])
     mixed = torch.tensor([[0.25 * 2 + 0.75 * 1, 0.75 * 3]])
-    scores, logits = combine(first, second, 0.25, "sigmoid")
+    scores, logits = combine(first, second, (0.25, 0.75), "sigmoid")
     torch.testing.assert_close(logits, mixed)
     torch.testing.assert_close(scores, 1 / (1 + torch.exp(-mixed)))
-    scores, _ = combine(first, second, 0.25, "softmax")
+    scores, _ = combine(first, second, (0.25, 0.75), "softmax")
     torch.testing.assert_close(scores, torch.exp(mixed) / torch.exp(mixed).sum())
-    scores, logits = combine(first, second, 0.25, "literal")
+    scores, logits = combine(first, second, (0.25, 0.75), "literal")
     share = torch.exp(first) / torch.exp(first).sum()
     torch.testing.assert_close(scores, 0.25 * share + 0.75 * second)
     assert torch.equal(scores, logits)
@@ -42,7 +42,7 @@ def test_without_a_graph_the_first_view_decides_alone():
     mvec = TwoViewClassifier(4, [3, 2], 5, 0, 0.0)
     first, second = mvec(torch.rand(2, 4), None)
     assert mvec.fc is None and second is None
-    assert torch.equal(combine(first, second, 0.5, "sigmoid")[1], first)
+    assert torch.equal(combine(first, second, (0.5, 0.5), "sigmoid")[1], first)
 
 
 def test_gradients():
@@ -57,7 +57,7 @@ def test_gradients():
                 mix = output
 
                 def forward(self, features, nodes):
-                    return combine(*super().forward(features, nodes), 0.3, self.mix)[0]
+                    return combine(*super().forward(features, nodes), (0.3, 0.7), self.mix)[0]
 
             assert right(Mixed(4, [3, 2], 5, 6, 0.0, learned), features, nodes)
 
@@ -118,4 +118,4 @@ def test_learned_columns_get_the_gradient_and_the_layer_is_linear(learned):
 
 def test_a_wrong_shape_is_caught_by_its_name():
     with pytest.raises(Exception, match=r"(?i)type-check"):
-        combine(torch.zeros(2, 3), torch.zeros(3, 2), 0.5, "sigmoid")
+        combine(torch.zeros(2, 3), torch.zeros(3, 2), (0.5, 0.5), "sigmoid")

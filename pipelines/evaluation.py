@@ -33,6 +33,11 @@ PER_CLASS = ("label", "ap", "low", "high", "chance", "positives", "threshold")
 PR = ("label", "recall", "precision")
 LISTS = ("y_true", "y_score", "distribution", "vad", "y_vad")  # of scores.parquet
 CONFUSION = ("actual", "predicted")
+MAIN: dict[Kind, tuple[str, bool]] = {  # what heads are compared by, and whether more is better
+    "multi": ("mAP", True),
+    "single": ("accuracy", True),
+    "distribution": ("kl", False),
+}
 _POINTS = 100  # of a precision-recall curve that are kept
 
 
@@ -45,6 +50,7 @@ class Evaluation:
     per_class: list[dict[str, Any]] = field(repr=False)
     pr: list[dict[str, Any]] = field(repr=False)
     confusion: list[dict[str, Any]] = field(default_factory=list, repr=False)
+    drawn: dict[str, np.ndarray] = field(default_factory=dict, repr=False)  # (R,) of each measure
 
     def write(self, folder: Path) -> None:
         """Write metrics.json, which DVC shows a line a run, provenance.json, plots/per_class.csv,
@@ -158,7 +164,9 @@ def measure(
         "classes_with_positive": int(np.isfinite(average).sum()),
         **_in_short(provenance),
     }
+    drawn = {"mAP": ranked.drawn()}
     for name, (found, column) in _averaged(kind, scores, settings).items():
+        drawn[name] = found.drawn(column)
         ends = found.interval(column)
         numbers |= dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
     confusion = []
@@ -207,7 +215,7 @@ def measure(
         for row, label in enumerate(labels)
     ]
     curves = _curves(true, score, labels)
-    return Evaluation(scores, _plain(answer), per_class, curves, confusion)
+    return Evaluation(scores, plain(answer), per_class, curves, confusion, drawn)
 
 
 def kind_of(scores: "Scored", *others: "Scored") -> Kind:
@@ -263,7 +271,7 @@ def compare(a: Path, b: Path, settings: Evaluate) -> dict[str, Any]:
     if kind != "distribution":
         mine = {"mAP": (_ranked(one, settings), None), **mine}
         theirs["mAP"] = (_ranked(other, settings), None)
-    return _plain(
+    return plain(
         {
             "split": one.split,
             "kind": kind,
@@ -544,12 +552,12 @@ def _cell(value: Any) -> Any:
     return "" if math.isnan(value) else f"{value:.6g}"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Only what JSON and DVC know: numpy numbers as Python's, NaN as null, the rest as text."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
+        return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [plain(inner) for inner in value]
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):

@@ -41,6 +41,27 @@ class Predict(Section):
     score: Score = 0.4
 
 
+def _below_train(name: str) -> str:
+    if not name.startswith("train."):
+        raise ValueError("should be a setting below train, as train.lr")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_below_train)]
+
+
+class Sweep(Section):
+    over: dict[Name, Annotated[list[Any], Field(min_length=1)]] = {"train.lr": [3e-5, 1e-4, 3e-4]}
+    points: list[dict[Name, Any]] = []
+
+
+class Tables(Section):
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0, 1, 2]
+    heads: list[str] = []
+    grid: Annotated[int, Field(ge=0)] = 11
+    settings: dict[str, dict[Name, Any]] = {}
+
+
 class Settings(Section):
     """The whole of `params.yaml`. Sections are owned by the room that reads them."""
 
@@ -52,6 +73,8 @@ class Settings(Section):
     extract: Extract = Extract()
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
+    sweep: Sweep = Sweep()
+    tables: Tables = Tables()
     report: Report = Report()
     predict: Predict = Predict()
     demo: Demo = Demo()

@@ -49,7 +49,7 @@ def train_head(
     with _logged(out / "tensorboard", settings, progress) as say:
         fitted = fit(features, settings, say, out / "resume.pt")
     finished = time.perf_counter()
-    versions = _versions()
+    here = versions()
     kept = fitted.history[fitted.best_epoch - 1]
     about = {
         "seed": settings.seed,
@@ -59,7 +59,7 @@ def train_head(
         "val_loss": _number(kept["val_loss"]),
         "positives": _positives(features),
     }
-    save_head(out / "head", fitted.model, settings, features, versions, about)
+    save_head(out / "head", fitted.model, settings, features, here, about)
     result = {
         "head": settings.head,
         "dataset": features.dataset,
@@ -73,7 +73,7 @@ def train_head(
         "dropped": {split: dict(features.dropped.get(split, {})) for split in ("train", "val")},
         "parameters": sum(p.numel() for p in fitted.model.parameters()),
         "device": str(features.device),
-        "versions": versions,
+        "versions": here,
         "index": features.index_digest,
         "keys": dict(features.keys),
         "weights": {name: [dict(w) for w in ws] for name, ws in features.weights.items()},
@@ -158,6 +158,11 @@ def score(
     is empty.
     """
     model, info, features = _open(cache_root, head_folder, device)
+    return scores_of(model, info, features, split)
+
+
+def scores_of(model: Any, info: Mapping[str, Any], features: Features, split: str) -> Scores:
+    """As `score`, of a head at hand."""
     rows = features.rows(split)
     if not len(rows):
         said = ", ".join(f"{n} {why}" for why, n in features.dropped.get(split, {}).items())
@@ -303,7 +308,7 @@ def _positives(features: Features) -> dict[str, int]:
     return dict(zip(features.labels, counts, strict=True))
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     found = {"python": platform.python_version(), "torch": str(torch.__version__)}
     for package in ("emocache", "numpy", "zarr", "safetensors"):
         try:

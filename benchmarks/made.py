@@ -1,15 +1,16 @@
-"""What the benchmarks share: a cache of made numbers in the paper's shapes, and the machine."""
+"""What the benchmarks share: made numbers in the paper's shapes, as a cache or in memory, and the
+machine."""
 
 import hashlib
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,9 @@ from cache.shards import ArraySpec, Compression
 from cache.store import ViewSpec, write_manifest
 from cache.writer import Row, ViewWriter
 from pipelines.process import settle
+
+if TYPE_CHECKING:
+    from train.data import Features
 
 ROOT = Path(__file__).resolve().parents[1]
 # Python looks for modules in this folder first: extract.py would stand before the package.
@@ -94,6 +98,41 @@ def draw(rng: np.random.Generator, array: ArraySpec, rows: int) -> np.ndarray:
     if array.dtype.startswith("float"):
         return rng.standard_normal((rows, *array.shape), np.float32).astype(array.dtype)
     return rng.integers(0, 10, (rows, *array.shape)).astype(array.dtype)
+
+
+def made_features(
+    persons: int, val: int = 60, skipped: Collection[str] = (), device: str = "cpu"
+) -> "Features":
+    """Persons of train and of val in memory, a picture each; arrays named in `skipped` left out."""
+    from train.data import ViewData, from_arrays
+
+    count, labels = persons + val, EMOTIC["labels"]
+    rng = np.random.default_rng(0)
+    views = {}
+    for name, spec in paper_specs().items():
+        rows = labels if spec.rows == "labels" else count
+        kept = {n: array for n, array in spec.arrays.items() if n not in skipped}
+        arrays = {n: _by_blocks(rng, array, rows) for n, array in kept.items()}
+        views[name] = ViewData(spec.rows, arrays, np.ones(rows, np.uint8), facts=spec.facts)
+    corner = rng.uniform(0, 200, (count, 2))
+    return from_arrays(
+        views=views,
+        boxes=np.concatenate([corner, corner + 100], 1).astype(np.float32),
+        sizes=np.tile([[640, 480]], (count, 1)),
+        pictures=np.arange(count),
+        labels=[f"label {n}" for n in range(labels)],
+        targets=(rng.random((count, labels)) < 0.1).astype(np.float32),
+        splits=np.array(["train"] * persons + ["val"] * val),
+        device=device,
+    )
+
+
+def _by_blocks(rng: np.random.Generator, array: ArraySpec, rows: int) -> np.ndarray:
+    """As `draw`, a block at a time, so that float32 noise of all rows never stands at once."""
+    out = np.empty((rows, *array.shape), array.dtype)
+    for start in range(0, rows, 1024):
+        out[start : start + 1024] = draw(rng, array, len(out[start : start + 1024]))
+    return out
 
 
 def make_index(sizes: Mapping[str, int]) -> Index:

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from made import ROOT, draw, machine, paper_specs  # isort: split
+from made import EMOTIC, ROOT, machine, made_features  # isort: split
 
 import h5py
 import torch
@@ -37,7 +37,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from pipelines.settings import load
 from train import scratch
-from train.data import Batch, Features, ViewData, from_arrays
+from train.data import Batch, Features
 from train.fit import fit
 from train.heads import get_head
 from train.layers.classifier import TwoViewClassifier, combine
@@ -45,44 +45,8 @@ from train.losses import classification
 from train.settings import Train
 
 PACKAGES = ["torch", "numpy", "h5py"]
-LABELS, VAL = 26, 60
+LABELS = EMOTIC["labels"]
 SKIPPED = {"region"}  # HugMe reads none
-
-
-def made_features(persons: int) -> Features:
-    """Persons of train and a few of val, a picture each."""
-    count = persons + VAL
-    rng = np.random.default_rng(0)
-    arrays: dict[str, dict[str, np.ndarray]] = {}
-    views = {}
-    for name, spec in paper_specs().items():
-        rows = LABELS if spec.rows == "labels" else count
-        kept = {n: array for n, array in spec.arrays.items() if n not in SKIPPED}
-        arrays[name] = {n: _draw(rng, array, rows) for n, array in kept.items()}
-        status = np.ones(rows, np.uint8)
-        views[name] = ViewData(spec.rows, arrays[name], status, facts=spec.facts)
-    corner = rng.uniform(0, 200, (count, 2))
-    targets = (rng.random((count, LABELS)) < 0.1).astype(np.float32)
-    boxes = np.concatenate([corner, corner + 100], 1).astype(np.float32)
-    features = from_arrays(
-        views=views,
-        boxes=boxes,
-        sizes=np.tile([[640, 480]], (count, 1)),
-        pictures=np.arange(count),
-        labels=[f"label {n}" for n in range(LABELS)],
-        targets=targets,
-        splits=np.array(["train"] * persons + ["val"] * VAL),
-        device="cuda" if torch.cuda.is_available() else "cpu",
-    )
-    return features
-
-
-def _draw(rng: np.random.Generator, array: Any, rows: int) -> np.ndarray:
-    """As `made.draw`, a block at a time, so that float32 noise of all rows never stands at once."""
-    out = np.empty((rows, *array.shape), array.dtype)
-    for start in range(0, rows, 1024):
-        out[start : start + 1024] = draw(rng, array, len(out[start : start + 1024]))
-    return out
 
 
 def settings_of(head: str, epochs: int) -> Train:
@@ -237,7 +201,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     asked = parser.parse_args()
 
-    features = made_features(asked.persons)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    features = made_features(asked.persons, skipped=SKIPPED, device=device)
     steps = -(-asked.persons // settings_of("hugme", 1).batch)
     took: dict[str, list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:

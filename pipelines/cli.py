@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 
 from cache.errors import EmocacheError, SettingsError
-from pipelines import cli_cache, stages
+from pipelines import cli_cache, cli_studies, stages
 from pipelines import settings as params
 from pipelines.console import (
     PARAMS,
@@ -506,6 +506,11 @@ def _show_comparison(found: dict[str, Any]) -> None:
     )
     for note in sorted({found[name]["note"] for name in ("a", "b")} - {""}):
         out.print(f"[yellow]{escape(note)}[/]")
+
+
+app.command()(cli_studies.sweep)
+app.command()(cli_studies.tune)
+app.command()(cli_studies.tables)
 
 
 @app.command()

@@ -38,6 +38,7 @@ MAIN: dict[Kind, tuple[str, bool]] = {  # what heads are compared by, and whethe
     "single": ("accuracy", True),
     "distribution": ("kl", False),
 }
+PERCENT = {"mAP", "accuracy", "balanced_accuracy", "C_F1", "O_F1"}  # measures shown so
 _POINTS = 100  # of a precision-recall curve that are kept
 
 

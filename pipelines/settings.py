@@ -15,7 +15,7 @@ from cache.errors import SettingsError
 from cache.settings import Cache
 from extract.settings import Data, Extract, Score, Views, Weights
 from pipelines.demo_settings import Demo
-from train.settings import Evaluate, Train
+from train.settings import Evaluate, Train, Tune
 
 
 def _device(name: str) -> str:
@@ -74,6 +74,7 @@ class Settings(Section):
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
     sweep: Sweep = Sweep()
+    tune: Tune = Tune()
     tables: Tables = Tables()
     report: Report = Report()
     predict: Predict = Predict()

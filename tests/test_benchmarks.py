@@ -24,3 +24,30 @@ def test_soak_every_bad_picture_is_a_row_with_its_reason():
     assert set(found["bad"].values()) == {2} and len(found["bad"]) == 8
     assert [one["with_a_reason"] for one in found["runs"]] == [4, 8, 16]
     assert all(one["memory_MB"][-1] < one["memory_MB"][0] + 50 for one in found["runs"])
+
+
+@pytest.mark.slow
+def test_sweep_gives_each_way_and_the_same_head_by_both():
+    found = run(
+        *("sweep.py", "--heads", "2", "--persons", "60", "--epochs", "2"),
+        *("--alone", "1", "--device", "cpu"),
+    )
+    assert found["K"] == [2] and found["measured_on"] == [1]
+    assert found["automatic"][0] in ("in step", "one after another")
+    for series in (found, found["seeds"]):
+        assert series["ratio"] == [
+            pytest.approx(series["one_by_one_s"][0] / series["together_s"][0], 0.01)
+        ]
+        assert series["difference"][0] < 1e-5
+
+
+@pytest.mark.slow
+def test_tables_counts_every_fit_and_runs_them():
+    found = run(
+        *("tables.py", "--persons", "60", "--heads", "kosti,ml_gcn", "--seeds", "2"),
+        *("--run", "--device", "cpu"),
+    )
+    assert [(one["head"], one["fits"]) for one in found["shapes"]] == [("kosti", 2), ("ml_gcn", 2)]
+    assert found["fits"] == found["run_fits"] == 4
+    whole = sum(one["fits"] * one["steps"] * 50 * one["step_s"] for one in found["shapes"])
+    assert found["hours_at_most"] == pytest.approx(whole / 3600, 0.01)

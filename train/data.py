@@ -247,10 +247,10 @@ def load(
     opened = {name: open_view(root, name) for name in named}
     for name, view in opened.items():
         if named[name] not in view.arrays:
+            detector = view.parts.get("settings", {}).get("detector", "its detector")
             raise CacheError(
-                f"view {name!r} has no {named[name]!r}: {view.parts['settings']['detector']} gives "
-                f"none. Set views.{name}.detector to one that does, or train.rrla.regions to "
-                "features"
+                f"view {name!r} has no {named[name]!r}: {detector} gives none. Set "
+                f"views.{name}.detector to one that does, or train.rrla.regions to features"
             )
     wanted = {
         (name, array): view.spec.arrays[array]

@@ -22,12 +22,10 @@ from cache.keys import key_of
 from train.data import Features
 from train.heads import get_head
 from train.metrics.on_device import mean_average_precision
-from train.settings import Train
+from train.settings import NO_NUMBER, Train
 
 log = logging.getLogger("train")
 AT_ONCE = 1024  # persons in one forward pass without gradient
-# Settings that change no number of a fit; `together` none but by the order of sums.
-NO_NUMBER = {"save_every", "memory", "tensorboard", "together"}
 Row = dict[str, int | float]  # of a fit's history
 
 

@@ -1,8 +1,17 @@
 """Settings of stage 2: which head, how it is fitted, how it is scored."""
 
-from typing import Annotated, Any, Literal
+import json
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 Unit = Annotated[float, Field(ge=0, le=1)]
 Width = Annotated[int, Field(ge=1)]
@@ -203,6 +212,103 @@ class Train(Settings):
     options: dict[str, Any] = Field(
         default={}, description="Settings of a head of your own, which reads and checks them."
     )
+
+
+class Span(Settings):
+    """Numbers from low to high; whole ones where the setting is one."""
+
+    low: int | float = Field(description="The least, itself included.")
+    high: int | float = Field(description="The greatest, itself included.")
+    log: bool = Field(False, description="Whether each tenfold is as likely as the next.")
+    step: Annotated[int | float, Field(gt=0)] | None = Field(
+        default=None,
+        description="Between neighbours, from low on; null: none, of whole ones 1.",
+    )
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError("low should be less than high")
+        if self.log and self.low <= 0:
+            raise ValueError("low should be greater than 0 where log is true")
+        if self.log and self.step is not None:
+            raise ValueError("log and step exclude each other")
+        return self
+
+
+class Choices(Settings):
+    """One of these values, in no order."""
+
+    choices: Annotated[list[Any], Field(min_length=1)] = Field(description="Lists too.")
+
+    @field_validator("choices")
+    @classmethod
+    def _different(cls, choices: list[Any]) -> list[Any]:
+        try:
+            spelt = {json.dumps(choice, sort_keys=True, allow_nan=False) for choice in choices}
+        except (TypeError, ValueError):
+            raise ValueError("should be numbers, words, true, false, null or lists") from None
+        if len(spelt) < len(choices):
+            raise ValueError("should differ from each other")
+        return choices
+
+
+def _kind(axis: Any) -> str:
+    """So that a refusal names what is wrong with the one that was meant, not with both."""
+    given = axis if isinstance(axis, dict) else getattr(axis, "__dict__", {})
+    return "choices" if "choices" in given else "span"
+
+
+Axis = Annotated[
+    Annotated[Span, Tag("span")] | Annotated[Choices, Tag("choices")], Discriminator(_kind)
+]
+
+
+class Tune(Settings):
+    space: Annotated[dict[str, Axis], Field(min_length=1)] = Field(
+        default={
+            "train.lr": Span(low=1e-5, high=1e-2, log=True),
+            "train.weight_decay": Span(low=1e-6, high=1e-1, log=True),
+        },
+        description=(
+            "What is searched: settings by their whole name, as train.hugme.beta, each with "
+            "{low, high, log, step} or {choices}."
+        ),
+    )
+    trials: Annotated[int, Field(ge=1)] = Field(
+        default=40, description="How many the study shall have in all; more later goes on."
+    )
+    batch: Annotated[int, Field(ge=1)] = Field(
+        default=8, description="Trials chosen at a time, without knowing how the others end."
+    )
+    sampler: Literal["tpe", "random"] = Field(
+        default="tpe", description="tpe: near what was good so far; random: anywhere."
+    )
+    startup: Annotated[int, Field(ge=0)] = Field(
+        default=10, description="Trials that have ended before tpe learns from them."
+    )
+    pruner: Literal["hyperband", "halving", "none"] = Field(
+        default="hyperband",
+        description=(
+            "Which trials end early: those that are behind others after as many epochs. halving: "
+            "from the first epoch on, hyperband: some only later, none: none."
+        ),
+    )
+    seed: Annotated[int, Field(ge=0)] = Field(default=0, description="Of the sampler.")
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = Field(
+        default=[0, 1, 2], description="Values of train.seed with which the best is fitted again."
+    )
+
+    @field_validator("space")
+    @classmethod
+    def _of_train(cls, space: dict[str, Any]) -> dict[str, Any]:
+        if wrong := [key for key in space if not key.startswith("train.")]:
+            raise ValueError(f"{wrong[0]} should be a setting below train., as train.lr")
+        return space
+
+
+# Those that change no number of a fit; `together` none but by the order of sums.
+NO_NUMBER = {"save_every", "memory", "tensorboard", "together"}
 
 
 class Evaluate(Settings):

@@ -68,6 +68,7 @@ def fit_many(
     settings: Sequence[Train],
     watch: Watch = lambda number, row: False,
     resume: Path | None = None,
+    shares: dict[str, float] | None = None,
 ) -> Iterator[Done]:
     """Fit a head for each of the settings; each becomes what `fit` makes of it alone, but for the
     order of sums, and comes as soon as it is done.
@@ -78,13 +79,15 @@ def fit_many(
     one after another. A fit that fails does not end the others.
 
     watch: gets number and row of each epoch; true ends that fit there. resume: a folder for the
-    fits in progress, from which they go on after a kill.
+    fits in progress, from which they go on after a kill. shares: head -> the part of its time
+    alone that it takes in step, as far as measured; what is measured now is added.
     """
+    shares = {} if shares is None else shares
     refuse_empty(features, settings[0])
     for group in groups(settings):
         shape = key_of({"shape": _shape(settings[group[0]])})
         saved = None if resume is None else resume / f"together-{shape[:16]}.pt"
-        for some in _chunks(features, settings, group, saved):
+        for some in _chunks(features, settings, group, saved, shares):
             if len(some) == 1:
                 yield _alone(features, settings[some[0]], some[0], watch, resume)
             else:
@@ -124,7 +127,11 @@ def _alone(
 
 
 def _chunks(
-    features: Features, settings: Sequence[Train], group: list[int], saved: Path | None
+    features: Features,
+    settings: Sequence[Train],
+    group: list[int],
+    saved: Path | None,
+    shares: dict[str, float],
 ) -> Iterator[list[int]]:
     """The group in parts that go in step; parts of one where they do not. Those that a killed run
     has left in `saved` come first, as it had them."""
@@ -137,17 +144,17 @@ def _chunks(
             left = [n for n in left if n not in again]
     at_once = 1
     if len(left) > 1:
-        at_once = _at_once(features, [settings[n] for n in left])
+        at_once = _at_once(features, [settings[n] for n in left], shares)
     for at in range(0, len(left), at_once):
         yield left[at : at + at_once]
 
 
-def _at_once(features: Features, settings: Sequence[Train]) -> int:
+def _at_once(features: Features, settings: Sequence[Train], shares: dict[str, float]) -> int:
     """How many of these heads, which have one shape, go in step."""
     asked = min(one.together or len(settings) for one in settings)
-    if asked == 1 or features.block:
+    head, measured = settings[0].head, settings[0].together is None
+    if asked == 1 or features.block or (measured and shares.get(head, 0) >= 1):
         return 1
-    head = settings[0].head
     room = _room(features.device)
     try:
         few = _Group(features, settings[:TRIED])
@@ -155,8 +162,9 @@ def _at_once(features: Features, settings: Sequence[Train]) -> int:
     except (Unstackable, RuntimeError) as reason:  # of vmap, where a head looks into its numbers
         log.info("%s: one head after another, %s", head, reason)
         return 1
-    if settings[0].together is None:
-        share = few.seconds() / (len(few.numbers) * _seconds_alone(features, settings[0]))
+    if measured and head not in shares:
+        alone = seconds_alone(features, settings[0])
+        shares[head] = share = few.seconds() / (len(few.numbers) * alone)
         way = "in step" if share < 1 else "one after another"
         log.info("%s: in step a head takes %.2f of its time alone: %s", head, share, way)
         if share >= 1:
@@ -171,11 +179,13 @@ def _room(device: torch.device) -> float:
     return ROOM * psutil.virtual_memory().available
 
 
-def _seconds_alone(features: Features, settings: Train) -> float:
-    """A step of one head by itself."""
+def seconds_alone(features: Features, settings: Train) -> float:
+    """A step of one head by itself; 0 for a closed form, which takes none."""
     train = features.rows("train")
     with seeded(settings.seed, features.device):
         head = get_head(settings.head).setup(settings, features, train)
+        if not any(p.requires_grad for p in head.parameters()):
+            return 0.0
         steps = optimizer([{"params": list(head.parameters())}], settings, features.device)
         head.train()
 
@@ -186,10 +196,11 @@ def _seconds_alone(features: Features, settings: Train) -> float:
             loss.backward()
             steps.step()
 
-        return _median(step, features.device)
+        return _quickest(step, features.device)
 
 
-def _median(step: Callable[[], Any], device: torch.device) -> float:
+def _quickest(step: Callable[[], Any], device: torch.device) -> float:
+    """Seconds of the quickest of some steps: what else the machine does only adds to them."""
     times = []
     for _ in range(TRIED + 1):
         started = time.perf_counter()
@@ -197,7 +208,7 @@ def _median(step: Callable[[], Any], device: torch.device) -> float:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - started)
-    return sorted(times[1:])[TRIED // 2]
+    return min(times[1:])
 
 
 def _in_step(
@@ -409,7 +420,7 @@ class _Group:
         """A step of all."""
         some = self.train[: self.first.batch]
         rows = some if self.shared else some.repeat(len(self.numbers))
-        return _median(
+        return _quickest(
             lambda: self.step(self.features.batch(rows), self.shared), self.features.device
         )
 

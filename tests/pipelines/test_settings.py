@@ -13,11 +13,14 @@ PROFILES = sorted((ROOT / "pipelines" / "profiles").glob("*.yaml"))
 DEMO = ROOT / "pipelines" / "profiles" / "demo.yaml"
 
 
+FREE = {"sweep.over", "tune.space", "tables.settings"}  # whose keys are settings themselves
+
+
 def keys(tree: dict, prefix: str = "") -> set[str]:
     found = set()
     for name, value in tree.items():
         found.add(prefix + name)
-        if isinstance(value, dict):
+        if isinstance(value, dict) and prefix + name not in FREE:
             found |= keys(value, f"{prefix}{name}.")
     return found
 

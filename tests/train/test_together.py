@@ -217,7 +217,7 @@ def test_memory_decides_how_many_go_at_once(monkeypatch):
 def test_the_faster_way_is_taken(monkeypatch, one, share):
     features = made.features(persons=96)
     many = [asked(seed=s, epochs=1).model_copy(update={"together": None}) for s in range(6)]
-    monkeypatch.setattr(together, "_seconds_alone", lambda features, settings: one)
+    monkeypatch.setattr(together, "seconds_alone", lambda features, settings: one)
     assert [done.together for done in fit_many(features, many)] == [share] * 6
 
 

@@ -24,7 +24,14 @@ from train.metrics.ranking import (
     precision_recall,
     random_order,
 )
-from train.metrics.resampling import Bootstrap, Difference, bootstrap, bootstrap_mean, paired
+from train.metrics.resampling import (
+    Bootstrap,
+    Difference,
+    bootstrap,
+    bootstrap_mean,
+    interval_of,
+    paired,
+)
 
 __all__ = [
     "MEASURES",
@@ -42,6 +49,7 @@ __all__ = [
     "f1_scores",
     "highest",
     "interpolated_average_precision",
+    "interval_of",
     "is_distribution",
     "jaccard",
     "majority_accuracy",

@@ -263,6 +263,14 @@ def _ratio(totals: Float[np.ndarray, "R K"]) -> Float[np.ndarray, "R C"]:
     return np.divide(total, weight, out=np.full(total.shape, np.nan), where=weight > 0)
 
 
+def interval_of(
+    measured: float, samples: Float[np.ndarray, " R"], confidence: float
+) -> tuple[float, float]:
+    """Low and high of a number from what it is in R resamples: the reflected quantiles."""
+    low, high = _basic(np.array([measured]), samples[:, None], confidence)
+    return float(low[0]), float(high[0])
+
+
 def _basic(
     measured: Float[np.ndarray, " C"], samples: Float[np.ndarray, "R C"], confidence: float
 ) -> Float[np.ndarray, "2 C"]:

@@ -11,10 +11,12 @@ import pyarrow.parquet as pq
 
 from cache.errors import DataError, SettingsError
 from pipelines.evaluation import MAIN
-from pipelines.settings import Sweep
-from pipelines.trials import Trial, Trials
-from train.search import vary
+from pipelines.settings import Settings, Sweep
+from pipelines.stages import RESULTS
+from pipelines.studies.page import Section, trials_figures, trials_table, warnings_of, write_page
+from pipelines.studies.trials import Trial, Trials, searching
 from train.settings import Train
+from train.vary import vary
 
 Point = Mapping[str, Any]  # dotted setting below train -> value
 
@@ -43,7 +45,63 @@ def value_of(one: Train, name: str) -> Any:
     return found
 
 
+def plan(settings: Settings) -> dict[str, Any]:
+    """What `sweep` would fit: see `Trials.plan`."""
+    asked = points(settings.train, settings.sweep)
+    return searching(settings).plan([one for _, one in asked])
+
+
 def sweep(
+    settings: Settings,
+    progress: Callable[[int, int, str], None] = lambda done, total, note: None,
+) -> dict[str, Any]:
+    """Fit every point of the sweep that has not been fitted yet; write sweep.parquet, sweep.csv
+    and sweep.html below results/sweep. Gives rows (see `fit_points`), measure and names (the
+    columns that rank and that vary), and how many points were fitted now and kept from before."""
+    asked = points(settings.train, settings.sweep)
+    trials = searching(settings)
+    rows = fit_points(trials, asked, progress)
+    folder = RESULTS / "sweep"
+    write(rows, folder, "sweep")
+    measure, more = main_of(rows)
+    names = list(dict.fromkeys(name for point, _ in asked for name in point))
+    found = sorted({n for row in rows for n in (row["untrained"] or "").split(", ") if n})
+    one = next(row for row in rows if "kind" in row)
+    remark = (
+        f"Intervals ({one['confidence']:.0%}) resample the pictures of val; the best of many fits "
+        "looks better than it is."
+    )
+    page = write_page(
+        folder / "sweep.html",
+        f"Sweep of {settings.train.head}",
+        [
+            ("data", trials.index.dataset),
+            ("N on val", f"{one['n_evaluated']:,} ({one['n_dropped']:,} dropped)"),
+            ("fits", f"{len(rows):,}"),
+            ("cache key", one["cache_key"][:12]),
+            ("device", f"{one['device']}, {trials.ways()}".rstrip(", ")),
+        ],
+        warnings_of(trials.index.note, found),
+        [
+            Section("Fits, the best first", table=trials_table(rows, names, measure, remark)),
+            *trials_figures(rows, names, measure, more),
+        ],
+    )
+    return {
+        "points": len(asked),
+        "fitted": sum(row["new"] and row["status"] in ("ok", "failed") for row in rows),
+        "kept": sum(not row["new"] for row in rows),
+        "measure": measure,
+        "names": names,
+        "rows": rows,
+        "untrained": found,
+        "ways": dict(trials.shares),
+        "note": trials.index.note,
+        "report": str(page),
+    }
+
+
+def fit_points(
     trials: Trials,
     asked: Sequence[tuple[Point, Train]],
     progress: Callable[[int, int, str], None] = lambda done, total, note: None,
@@ -68,7 +126,7 @@ def sweep(
 
 
 def _row(point: Point, trial: Trial) -> dict[str, Any]:
-    names = {name: _plain(value) for name, value in point.items()}
+    names = {name: plain_cell(value) for name, value in point.items()}
     row: dict[str, Any] = {"status": trial.status, "reason": trial.reason, **names}
     record = trial.record or {}
     numbers = trial.measured("val")
@@ -84,7 +142,7 @@ def _row(point: Point, trial: Trial) -> dict[str, Any]:
     return row | {"new": trial.new}
 
 
-def _plain(value: Any) -> Any:
+def plain_cell(value: Any) -> Any:
     """What a table's cell can hold."""
     return value if isinstance(value, int | float | str | None) else str(value)
 
@@ -108,18 +166,18 @@ def _rank(row: Mapping[str, Any]) -> tuple[bool, float]:
     return value is None, 0.0 if value is None else -value if more else value
 
 
-def write(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
-    """sweep.parquet and sweep.csv. A column that mixes numbers and words is of words."""
+def write(rows: Sequence[Mapping[str, Any]], folder: Path, name: str) -> None:
+    """<name>.parquet and <name>.csv. A column that mixes numbers and words is of words."""
     folder.mkdir(parents=True, exist_ok=True)
     columns: dict[str, pa.Array] = {}
-    for name in dict.fromkeys(name for row in rows for name in row):
-        values = [row.get(name) for row in rows]
+    for column in dict.fromkeys(column for row in rows for column in row):
+        values = [row.get(column) for row in rows]
         kinds = {type(value) for value in values if value is not None}
         if len(kinds) > 1 and not kinds <= {int, float}:
             values = [None if value is None else str(value) for value in values]
         elif kinds == {int, float}:
             values = [None if value is None else float(value) for value in values]
-        columns[name] = pa.array(values, pa.string() if not kinds else None)
+        columns[column] = pa.array(values, pa.string() if not kinds else None)
     table = pa.table(columns)
-    pq.write_table(table, folder / "sweep.parquet")
-    pyarrow.csv.write_csv(table, folder / "sweep.csv")
+    pq.write_table(table, folder / f"{name}.parquet")
+    pyarrow.csv.write_csv(table, folder / f"{name}.csv")

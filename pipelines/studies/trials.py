@@ -6,6 +6,7 @@ index, views, code, how it is measured. Sweeps, studies and tables share them.
 
 import functools
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -15,14 +16,15 @@ from typing import Any
 import numpy as np
 
 import train
-from cache.errors import CacheError, EmocacheError
+from cache.errors import CacheError, DataError, EmocacheError
 from cache.files import write_atomic
 from cache.index import Index
 from cache.keys import flatten, is_sealed, key_of, sealed
 from cache.store import open_view, view_names
 from pipelines import evaluation
 from pipelines.settings import Settings
-from train.settings import Train
+from pipelines.stages import RESULTS, device_of, index_of
+from train.settings import NO_NUMBER, Train
 
 FORMAT = 1
 Watch = Callable[[int, Mapping[str, float]], bool | None]
@@ -52,26 +54,32 @@ class Trial:
     new: bool = True
 
     def measured(self, split: str) -> dict[str, Any]:
-        return {} if self.record is None else self.record["measured"].get(split, {})
+        return {} if self.record is None else self.record.get("measured", {}).get(split, {})
 
 
 class Trials:
-    """The trials below `folder` on the cache of the settings; both `val` and `evaluate.split` are
-    measured."""
+    """The trials below `folder` on the cache of the settings, measured on these splits, as far as
+    the data have them. A search measures val alone: what it does not know it cannot choose by."""
 
-    def __init__(self, settings: Settings, index: Index, device: str, folder: Path):
+    def __init__(
+        self,
+        settings: Settings,
+        index: Index,
+        device: str,
+        folder: Path,
+        splits: Sequence[str] = ("val",),
+    ):
         self.settings, self.index, self.device, self.folder = settings, index, device, folder
         self.root = settings.cache.root
         self.measuring = settings.evaluate.model_dump(mode="json", exclude={"split"})
         self.digest = index.digest()
         self.views: dict[str, str] = {}  # keys, as far as they were asked for
+        self.shares: dict[str, float] = {}  # see `fit_many`
         here = index.splits[index.person_status == "ok"]
-        asked = ("val", settings.evaluate.split)
-        self.splits = [split for split in dict.fromkeys(asked) if bool((here == split).any())]
+        self.splits = [split for split in dict.fromkeys(splits) if bool((here == split).any())]
 
     def key(self, one: Train) -> str:
         """Raises CacheError for a view that the cache lacks."""
-        from train.fit import NO_NUMBER
         from train.heads import get_head
 
         views = [name.partition(".")[0] for name in get_head(one.head).views(one)]
@@ -132,6 +140,58 @@ class Trials:
             for number, trial in self._fit(views, [asked[n] for n in numbers], numbers, watch):
                 yield from ((also, trial) for also in same[number])
 
+    def ways(self) -> str:
+        """How heads of one shape were fitted, in words."""
+        return ", ".join(
+            f"{head} {'in step' if share < 1 else 'one after another'}"
+            for head, share in self.shares.items()
+        )
+
+    def plan(self, asked: Sequence[Train]) -> dict[str, Any]:
+        """What `run` would do: asked, kept, refused, left; reasons of those refused; groups of
+        one shape with head, fits, epochs, steps an epoch and seconds a step, measured now; and
+        seconds, of all that is left one after another if none stops early."""
+        from train.data import load
+        from train.heads import get_head
+        from train.together import groups, seconds_alone
+
+        found = [(one, self.find(one)) for one in asked]
+        left = {self.key(one): one for one, trial in found if trial is None}
+        refused = [trial.reason for _, trial in found if trial and trial.status == "refused"]
+        some = list(left.values())
+        shapes: list[dict[str, Any]] = []
+        for group in groups(some):
+            first = some[group[0]]
+            try:
+                views = get_head(first.head).views(first)
+                features = load(self.root, views, self.device, self.settings.train.memory)
+                step = seconds_alone(features, first)
+            except EmocacheError as error:
+                refused += [str(error)] * len(group)
+                continue
+            steps = math.ceil(len(features.rows("train")) / first.batch)
+            epochs = [some[n].epochs for n in group] if step else [1]
+            shapes.append(
+                {
+                    "head": first.head,
+                    "fits": len(group),
+                    "epochs": max(epochs),
+                    "steps": steps,
+                    "step_s": step,
+                    "seconds": step * steps * sum(epochs),
+                }
+            )
+        return {
+            "asked": len(asked),
+            "kept": sum(t is not None and t.status != "refused" for _, t in found),
+            "refused": len(refused),
+            "left": sum(shape["fits"] for shape in shapes),
+            "reasons": sorted(set(refused)),
+            "groups": shapes,
+            "seconds": sum(shape["seconds"] for shape in shapes),
+            "device": self.device,
+        }
+
     def _fit(
         self, views: tuple[str, ...], asked: list[Train], numbers: list[int], watch: Watch
     ) -> Iterator[tuple[int, Trial]]:
@@ -147,7 +207,11 @@ class Trials:
         self.folder.mkdir(parents=True, exist_ok=True)
         places = dict(enumerate(numbers))
         for done in fit_many(
-            features, asked, lambda n, row: watch(places[n], row), self.folder / "running"
+            features,
+            asked,
+            lambda n, row: watch(places[n], row),
+            self.folder / "running",
+            self.shares,
         ):
             one = asked[done.number]
             key = self.key(one)
@@ -221,6 +285,24 @@ def _drawn(found: evaluation.Evaluation) -> list[float]:
     """The measure that heads are compared by, in each resample."""
     main, _ = evaluation.MAIN[found.metrics[found.scores.split]["kind"]]
     return np.round(found.drawn[main], 6).tolist()
+
+
+def searching(settings: Settings) -> Trials:
+    """Trials of these settings that know val alone. Raises DataError where there is no val to
+    choose by."""
+    trials = measuring(settings, ["val"])
+    if not trials.splits:
+        raise DataError(
+            "a search chooses by val, and the index has no val person: run `emocache prepare` on "
+            "data with a val split"
+        )
+    return trials
+
+
+def measuring(settings: Settings, splits: Sequence[str]) -> Trials:
+    """Trials of these settings that know these splits."""
+    index = index_of(settings)
+    return Trials(settings, index, device_of(settings), RESULTS / "trials", splits)
 
 
 def own(one: Train) -> dict[str, Any]:

@@ -1,0 +1,203 @@
+"""The commands `sweep`, `tune` and `tables`: parse, call `pipelines.studies`, print."""
+
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from cache.errors import SettingsError
+from pipelines import settings as params
+from pipelines.console import PARAMS, Json, Params, Set, bar, escape, out, say, untrained
+
+FEW = 15  # rows that are printed; all stand in the files
+Plan = Annotated[bool, typer.Option("--plan", help="Say what would be fitted, and stop.")]
+
+
+def sweep(
+    over: Annotated[
+        list[str],
+        typer.Option(
+            metavar="A.B=[V, ...]", help="A setting and its values, in place of sweep.over."
+        ),
+    ] = [],
+    plan: Plan = False,
+    set_: Set = [],
+    file: Params = PARAMS,
+    as_json: Json = False,
+) -> None:
+    """Fit a head at each point of a grid of settings, many at once; compare them on val.
+
+    Example: emocache sweep --over train.lr=[1e-4,3e-4,1e-3] --over train.hugme.beta=[0,0.5,1]
+    """
+    from pipelines.studies import sweep as study
+
+    settings = params.load(file, [*set_, *_grid(over)])
+    if plan:
+        say(study.plan(settings), as_json, _show_plan)
+        return
+    with bar("fits", as_json) as progress:
+        result = study.sweep(settings, progress)
+    say(result, as_json, _show_sweep)
+
+
+def _grid(texts: list[str]) -> list[str]:
+    """`--over a.b=[1, 2]` as the override that sets sweep.over."""
+    pairs = []
+    for text in texts:
+        name, equals, values = text.partition("=")
+        if not equals or not values.strip().startswith("["):
+            raise SettingsError(f"--over {text!r}: write it as --over train.lr=[1e-4, 3e-4]")
+        pairs.append(f"{name.strip()}: {values}")
+    return [f"sweep.over={{{', '.join(pairs)}}}", "sweep.points=[]"] if pairs else []
+
+
+def _show_plan(found: dict[str, Any]) -> None:
+    out.print(
+        f"{found['asked']:,} fits: {found['kept']:,} are kept, {found['left']:,} are left, "
+        f"{found['refused']:,} cannot be had"
+    )
+    for reason in found["reasons"]:
+        out.print(f"[yellow]{escape(reason)}[/]")
+    for group in found["groups"]:
+        out.print(
+            f"{group['head']}: {group['fits']:,} of one shape, at most {group['epochs']} epochs of "
+            f"{group['steps']} steps"
+        )
+    if found["left"]:
+        out.print(
+            f"about {_duration(found['seconds'])} one after another on {found['device']} if none "
+            "stops early (reckoned from a few steps of each)"
+        )
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def _show_sweep(result: dict[str, Any]) -> None:
+    untrained(result["untrained"])
+    if result["note"]:
+        out.print(f"[yellow]{escape(result['note'])}[/]")
+    from pipelines.studies.page import cell, ended, is_percent
+
+    main, names = result["measure"], result["names"]
+    percent = is_percent(main)
+    scale, digits = (100, 2) if percent else (1, 4)
+    table = Table(
+        "", *names, f"{main}{' %' if percent else ''}", "interval", "best epoch", "remark"
+    )
+    for place, row in enumerate(result["rows"][:FEW], 1):
+        known = row.get(main) is not None
+        value = f"{scale * row[main]:.{digits}f}" if known else ""
+        ends = (f"{scale * row[main + end]:.{digits}f}" for end in ("_low", "_high"))
+        table.add_row(
+            str(place),
+            *(escape(cell(row.get(name))) for name in names),
+            value,
+            " to ".join(ends) if known else "",
+            cell(row.get("best_epoch")),
+            escape(ended(row)),
+        )
+    out.print(table)
+    if len(result["rows"]) > FEW:
+        out.print(f"the best {FEW} of {len(result['rows']):,}")
+    first = result["rows"][0]
+    out.print(
+        f"{result['points']:,} points: {result['fitted']:,} fitted now, {result['kept']:,} kept "
+        f"from before; N {first['n_evaluated']:,} on val, {first['n_dropped']:,} dropped, cache "
+        f"key {first['cache_key'][:12]}"
+    )
+    best = " ".join(f"--set {name}={cell(first[name])}" for name in names)
+    out.print(f"the best as a head: emocache train {escape(best)}")
+    _show_ways(result["ways"])
+    out.print(f"page: {escape(result['report'])}")
+
+
+def _show_ways(ways: dict[str, float]) -> None:
+    """How heads of one shape went, where there were several to fit."""
+    for head, share in ways.items():
+        way = "in step" if share < 1 else "one after another"
+        out.print(f"{head} was fitted {way}: in step a head takes {share:.2f} of its time alone")
+
+
+def tune(
+    set_: Set = [],
+    file: Params = PARAMS,
+    as_json: Json = False,
+) -> None:
+    """Search settings of a head by Optuna on val; fit the best over seeds, measure it on test.
+
+    Example: emocache tune --set tune.trials=60
+    """
+    from pipelines.studies.tune import tune as study
+
+    settings = params.load(file, set_)
+    with bar("trials", as_json) as progress:
+        result = study(settings, progress)
+    say(result, as_json, _show_tune)
+
+
+def _show_tune(result: dict[str, Any]) -> None:
+    from pipelines.studies.tune import in_words
+
+    untrained(result["untrained"])
+    if result["note"]:
+        out.print(f"[yellow]{escape(result['note'])}[/]")
+    states = ", ".join(f"{count} {state}" for state, count in result["states"].items())
+    out.print(
+        f"study {result['study']}: {result['trials']} trials ({states}), "
+        f"{result['fitted']} fits made now"
+    )
+    for line in in_words(result):
+        out.print(escape(line))
+    _show_ways(result["ways"])
+    out.print(f"its settings: {escape(result['params'])}; page: {escape(result['report'])}")
+    out.print(f"look around: optuna-dashboard {escape(result['journal'])}")
+    out.print(
+        f"the best as a head: emocache train --params {escape(result['params'])}, then emocache "
+        f"evaluate --params {escape(result['params'])}"
+    )
+
+
+def tables(
+    plan: Plan = False,
+    set_: Set = [],
+    file: Params = PARAMS,
+    as_json: Json = False,
+) -> None:
+    """The papers' tables and sensitivity figure, from the cache: fits only what is not kept.
+
+    Example: emocache tables --set tables.seeds=[0,1,2,3,4]
+    """
+    from pipelines.studies import tables as study
+
+    settings = params.load(file, set_)
+    if plan:
+        say(study.plan(settings), as_json, _show_plan)
+        return
+    with bar("fits", as_json) as progress:
+        result = study.tables(settings, progress)
+    made = result.pop("tables")
+    say(result, as_json, lambda found: _show_tables(found, made))
+
+
+def _show_tables(result: dict[str, Any], tables: list[Any]) -> None:
+    untrained(result["untrained"])
+    if result["note"]:
+        out.print(f"[yellow]{escape(result['note'])}[/]")
+    for one in tables:
+        table = Table(*one.columns, title=escape(one.title))
+        for number, row in enumerate(one.rows):
+            if number and number in one.groups:
+                table.add_section()
+            table.add_row(*map(escape, row))
+        out.print(table)
+        for note in one.notes:
+            out.print(escape(note))
+    for name, why in result["missing"].items():
+        out.print(f"[yellow]not fitted: {escape(name)} ({escape(why)})[/]")
+    _show_ways(result["ways"])
+    out.print(
+        f"{result['fits']:,} fits, {result['fitted']:,} of them now; all as Markdown, LaTeX, CSV "
+        f"and one page: {escape(result['report'])}"
+    )

@@ -1,0 +1,1 @@
+"""Many fits on one cache: sweeps, studies by Optuna, the papers' tables."""

@@ -1,0 +1,211 @@
+"""pipelines.studies.paper and tables: the rows of the papers, their numbers, and their words."""
+
+import csv
+import json
+import math
+
+import numpy as np
+import pytest
+
+from cache.errors import DataError, SettingsError
+from pipelines.settings import Tables
+from pipelines.studies import paper
+from pipelines.studies.paper import HUGME, RRLA, Papers, difference, entries, grid, half_width
+from pipelines.studies.tables import plan, tables
+from tests.train import made
+from train.heads import names
+from train.metrics import bootstrap, paired
+
+RRLA_HERE = {
+    "train.rrla.words": "labels",
+    "train.rrla.regions": "features",
+    "train.rrla.heads": 2,
+    "train.rrla.graph_width": 16,
+}
+
+
+def asked_of(**changes):
+    base = {
+        "seeds": [0, 1],
+        "grid": 3,
+        "settings": {"rrla": RRLA_HERE, "ml_gcn": {"train.ml_gcn.words": "labels"}},
+    }
+    return {"tables": {**base, **changes}}
+
+
+def test_there_is_a_row_for_every_head_and_every_ablation():
+    found = entries(made.settings(), Tables())
+    assert [row.head for row in found if not row.without] == names()
+    assert [row.without for row in found if row.head == "hugme"] == ["", *HUGME]
+    assert len(HUGME) == 9 and [row.without for row in found if row.head == "rrla"] == ["", *RRLA]
+    for row in found:
+        assert [one.seed for one in row.settings] == [0, 1, 2]
+        assert {one.head for one in row.settings} == {row.head}
+        if row.without:
+            assert getattr(row.settings[0], row.head).without == [row.without]
+
+
+def test_settings_of_one_head_are_its_own():
+    own = {"rrla": {"train.lr": 0.01, "train.rrla.without": ["bpa"]}}
+    found = entries(made.settings(), Tables(settings=own, heads=["rrla", "hugme"]))
+    assert {one.lr for row in found for one in row.settings if one.head == "rrla"} == {0.01}
+    assert {one.lr for row in found for one in row.settings if one.head == "hugme"} == {3e-3}
+    assert found[-1].settings[0].rrla.without == ["bpa", "objects"]
+    with pytest.raises(SettingsError, match="mpl"):
+        entries(made.settings(), Tables(heads=["mpl"]))
+
+
+def test_the_figure_is_beta_by_lambda():
+    found = grid(made.settings(), Tables(seeds=[4, 5]))
+    assert len(found) == 121 and len({(b, c) for b, c, _ in found}) == 121
+    for beta, share, one in found:
+        assert (one.hugme.beta, one.hugme.lambda_c, one.seed) == (beta, share, 4)
+    assert {(0.5, 0.8), (0.0, 1.0), (1.0, 0.0)} <= {(b, c) for b, c, _ in found}
+    assert grid(made.settings(), Tables(grid=0)) == []
+    assert grid(made.settings(), Tables(heads=["mlp"])) == []
+
+
+def test_half_of_a_t_interval_by_hand():
+    # sd of 1, 2, 3 is 1; t of two degrees of freedom at 97.5 % is 4.30265
+    assert half_width(np.array([1.0, 2, 3]), 0.95) == pytest.approx(4.30265 / math.sqrt(3))
+    assert math.isnan(half_width(np.array([1.0]), 0.95))
+
+
+def test_differences_are_those_of_the_paired_bootstrap():
+    """For one seed they are what `compare` says of the two heads."""
+    rng = np.random.default_rng(0)
+    true = (rng.random((60, 4)) < 0.4).astype(np.int8)
+    pictures = np.arange(60) // 2
+    found = [bootstrap(true, rng.random((60, 4)), pictures, 200, 0.9, 3) for _ in range(2)]
+    one, other = (
+        paper.Summary(
+            entry=None,  # type: ignore[arg-type]
+            main="mAP",
+            mean={"mAP": some.mean},
+            drawn=some.drawn(),
+            numbers={"n_evaluated": 60},
+        )
+        for some in found
+    )
+    gap = paired(*found)
+    assert difference(one, other, 0.9) == pytest.approx((gap.difference, gap.low, gap.high))
+    fewer = paper.Summary(
+        entry=None,  # type: ignore[arg-type]
+        main="mAP",
+        mean={"mAP": 0.5},
+        drawn=found[1].drawn(),
+        numbers={"n_evaluated": 59},
+    )
+    assert np.isnan(difference(one, fewer, 0.9)[1:]).all()  # other persons: nothing is shared
+
+
+def test_published_values_are_those_of_the_papers():
+    papers = Papers("emotic", "multi")
+    assert papers.value("hugme", "", "mAP") == 31.47 and papers.alike
+    values = [papers.value("hugme", part, "mAP") for part in HUGME]
+    assert values == [30.92, 29.26, 30.93, 30.41, 30.48, 30.55, 30.27, 30.74, 30.14]
+    assert papers.value("rrla", "", "mAP") == 32.41
+    assert papers.value("rrla", "eld", "mAP") == 30.35
+    assert papers.value("rrla", "geometry", "mAP") == 31.86
+    assert math.isnan(papers.value("rrla", "bpa", "mAP"))
+    assert math.isnan(papers.value("linear", "", "mAP"))
+    single = Papers("demo", "single")
+    assert single.value("hugme", "", "accuracy") == 91.11 and not single.alike
+    assert "cannot be compared" in single.note("demo")[0]
+    assert Papers("demo", "distribution").note("demo") == []
+
+
+@pytest.fixture
+def made_tables(asked, tmp_path):
+    return tables(asked(**asked_of())), tmp_path / "results" / "tables"
+
+
+def test_the_tables_say_what_the_trials_measured(made_tables, tmp_path):
+    result, folder = made_tables
+    assert result["missing"] == {} and result["seeds"] == [0, 1]
+    kept = {
+        one["key"]: one
+        for one in map(
+            json.loads,
+            (p.read_text() for p in (tmp_path / "results/trials").glob("*") if p.is_file()),
+        )
+    }
+    rows = {(row["head"], row["without"]): row for row in result["rows"]}
+    assert len(rows) == len(names()) + 9 + 5
+    for row in rows.values():
+        values = [kept[key]["measured"]["test"]["mAP"] for key in row["trials"]]
+        assert row["mean"]["mAP"] == pytest.approx(np.mean(values)) and len(values) == 2
+    first = list(csv.reader((folder / "table1.csv").open()))
+    head = first[0]
+    assert head == ["label", "positives", *names()]
+    by_name = {line[0]: dict(zip(head, line, strict=True)) for line in first[1:]}
+    for name in names():
+        own = rows[name, ""]
+        assert by_name["mAP"][name] == f"{100 * own['mean']['mAP']:.2f}"
+        for label in made.NAMES:
+            assert by_name[label][name] == f"{100 * np.mean(own['ap'][label]):.2f}"
+    assert by_name["mAP published, EMOTIC"]["hugme"] == "31.47"
+    assert by_name["N evaluated"]["mlp"] == "40"
+    third = list(csv.reader((folder / "table3.csv").open()))
+    assert len(third) == 1 + 10
+    full, scene = rows["hugme", ""], rows["hugme", "scene"]
+    gap = 100 * (scene["mean"]["mAP"] - full["mean"]["mAP"])
+    line = next(line for line in third if line[0] == "without scene (context)")
+    assert line[3] == f"{gap:+.2f}".replace("-", "−") and line[5:] == ["29.26", "−2.21"]
+    fourth = list(csv.reader((folder / "table4.csv").open()))
+    assert fourth[0][3:5] == ["C-F1", "O-F1"] and len(fourth) == 1 + 6
+    for name in ("table1", "table3", "table4"):
+        markdown = (folder / f"{name}.md").read_text()
+        assert "made" in markdown and "cannot be compared" in markdown
+        assert (folder / f"{name}.tex").read_text().count("\\toprule") == 1
+    assert not (folder / "table2.md").exists()
+
+
+def test_the_figure_has_its_numbers_beside(made_tables):
+    result, folder = made_tables
+    rows = list(csv.DictReader((folder / "figure2.csv").open()))
+    assert len(rows) == 9 and {row["beta"] for row in rows} == {"0", "0.5", "1"}
+    for row, one in zip(rows, result["figure2"], strict=True):
+        assert float(row["mAP"]) == pytest.approx(one["value"], abs=1e-6)
+    for ending in ("svg", "pdf", "png"):
+        assert (folder / f"figure2.{ending}").stat().st_size > 1000
+    page = (folder / "tables.html").read_text()
+    assert "made-up labels" in page and "UNTRAINED depth: made" in page and "<svg" in page
+
+
+def test_a_second_run_fits_only_what_changed(asked, fits):
+    first = tables(asked(**asked_of(heads=["hugme", "mlp"], grid=2, seeds=[0])))
+    assert len(fits) == first["fitted"] == first["fits"] == 2 + 9 + 4
+    again = tables(asked(**asked_of(heads=["hugme", "mlp"], grid=2, seeds=[0])))
+    assert len(fits) == 15 and again["fitted"] == 0 and again["rows"] == first["rows"]
+    settings = {"mlp": {"train.lr": 1e-2}}
+    other = tables(asked(**asked_of(heads=["hugme", "mlp"], grid=2, seeds=[0], settings=settings)))
+    assert len(fits) == 16 and other["fitted"] == 1
+    assert plan(asked(**asked_of(heads=["hugme", "mlp"], grid=2, seeds=[0, 1])))["left"] == 11
+
+
+def test_a_row_that_cannot_be_had_is_named_and_the_others_stand(asked):
+    result = tables(asked(**asked_of(heads=["mlp", "rrla"], grid=0, seeds=[0], settings={})))
+    assert set(result["missing"]) == {"rrla", *(f"rrla without {p}" for p in RRLA)}
+    assert all("rrla" in why and "view" in why for why in result["missing"].values())
+    assert result["tables"][0].columns[2:] == ["mlp"]
+    assert any("Not fitted: rrla" in note for note in result["tables"][0].notes)
+    with pytest.raises(DataError, match="words"):
+        tables(asked(**asked_of(heads=["rrla"], grid=0, seeds=[0], settings={})))
+
+
+def test_single_labels_have_table_2_in_accuracy(asked, tmp_path):
+    given = made.arrays(persons=96)
+    given["targets"] = np.eye(4, dtype=np.float32)[given["targets"].argmax(1)]
+    made.write_cache(tmp_path / "single", given)
+    settings = asked(
+        cache={"root": str(tmp_path / "single")}, **asked_of(heads=["hugme"], grid=2, seeds=[0])
+    )
+    result = tables(settings)
+    found = {table.name: table for table in result["tables"]}
+    assert set(found) == {"table1", "table2", "table3"}
+    assert found["table2"].columns[1] == "accuracy"
+    assert found["table2"].rows[0][-1] == "91.11" and found["table3"].columns[1] == "accuracy"
+    row = result["rows"][0]
+    assert row["measure"] == "accuracy"
+    assert found["table2"].rows[0][1] == f"{100 * row['mean']['accuracy']:.2f}"

@@ -113,11 +113,9 @@ def _show_sweep(result: dict[str, Any]) -> None:
     out.print(f"page: {escape(result['report'])}")
 
 
-def _show_ways(ways: dict[str, float]) -> None:
-    """How heads of one shape went, where there were several to fit."""
-    for head, share in ways.items():
-        way = "in step" if share < 1 else "one after another"
-        out.print(f"{head} was fitted {way}: in step a head takes {share:.2f} of its time alone")
+def _show_ways(ways: list[str]) -> None:
+    if ways:
+        out.print(f"heads of one shape were fitted: {'; '.join(ways)}")
 
 
 def tune(

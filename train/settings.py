@@ -309,6 +309,10 @@ class Tune(Settings):
 
 # Those that change no number of a fit; `together` none but by the order of sums.
 NO_NUMBER = {"save_every", "memory", "tensorboard", "together"}
+# Those of a descent, which decide nothing of a closed form.
+DESCENT = {"seed", "epochs", "batch", "optimizer", "momentum", "lr", "schedule", "warmup"} | {
+    *("weight_decay", "patience", "select")
+}
 
 
 class Evaluate(Settings):

@@ -43,8 +43,12 @@ FREE = {
     *("select", "save_every", "memory", "tensorboard", "together"),
 }
 TRIED = 4  # heads by which the two ways are timed, and steps of each
+FASTER = 0.9  # the part of its time alone that a head in step may take: below what timing misses
+ALIKE = 4  # heads of one seed, which see the same batches, that are worth a group of their own
 ROOM = 0.7  # of the memory that is free
-COPIES = 5  # of a head's parameters: themselves, gradient, two moments, the kept epoch's
+# Copies of a head's parameters: themselves, gradient (twice for a moment), two moments, the kept
+# epoch's, and the fitted head's.
+COPIES = 7
 SAVING = 0.05  # of the time, at most, goes into keeping fits in progress
 Watch = Callable[[int, Row], bool | None]
 
@@ -95,15 +99,24 @@ def fit_many(
 
 
 def groups(settings: Sequence[Train]) -> list[list[int]]:
-    """Places of the settings whose heads have one shape and can go in step."""
+    """Places of the settings whose heads have one shape and can go in step; many of one seed stay
+    among themselves."""
     found: dict[str, list[int]] = {}
     for number, one in enumerate(settings):
         found.setdefault(_shape(one), []).append(number)
-    return list(found.values())
+    parts: list[list[int]] = []
+    for group in found.values():
+        of_seed: dict[int, list[int]] = {}
+        for number in group:
+            of_seed.setdefault(settings[number].seed, []).append(number)
+        alike = [some for some in of_seed.values() if ALIKE <= len(some) < len(group)]
+        rest = [n for n in group if not any(n in some for some in alike)]
+        parts += [*alike, *([rest] if rest else [])]
+    return parts
 
 
 def _shape(settings: Train) -> str:
-    own = set(getattr(get_head(settings.head), "may_differ", ()))
+    own = set(get_head(settings.head).may_differ or ())
     return settings.model_dump_json(exclude={**dict.fromkeys(FREE, True), settings.head: own})
 
 
@@ -153,21 +166,19 @@ def _at_once(features: Features, settings: Sequence[Train], shares: dict[str, fl
     """How many of these heads, which have one shape, go in step."""
     asked = min(one.together or len(settings) for one in settings)
     head, measured = settings[0].head, settings[0].together is None
-    if asked == 1 or features.block or (measured and shares.get(head, 0) >= 1):
+    closed = get_head(head).may_differ is None
+    if asked == 1 or closed or features.block or (measured and shares.get(head, 0) > FASTER):
         return 1
-    room = _room(features.device)
     try:
         few = _Group(features, settings[:TRIED])
-        fits = max(1, int(room / few.cost()))
+        fits = max(1, int(_room(features.device) / few.cost()))
     except (Unstackable, RuntimeError) as reason:  # of vmap, where a head looks into its numbers
         log.info("%s: one head after another, %s", head, reason)
         return 1
     if measured and head not in shares:
         alone = seconds_alone(features, settings[0])
-        shares[head] = share = few.seconds() / (len(few.numbers) * alone)
-        way = "in step" if share < 1 else "one after another"
-        log.info("%s: in step a head takes %.2f of its time alone: %s", head, share, way)
-        if share >= 1:
+        shares[head] = few.seconds() / (len(few.numbers) * alone)
+        if shares[head] > FASTER:
             return 1
     return min(asked, fits)
 
@@ -175,7 +186,8 @@ def _at_once(features: Features, settings: Sequence[Train], shares: dict[str, fl
 def _room(device: torch.device) -> float:
     """Bytes that heads may take."""
     if device.type == "cuda":
-        return ROOM * torch.cuda.mem_get_info(device)[0]
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return ROOM * (torch.cuda.mem_get_info(device)[0] + kept)
     return ROOM * psutil.virtual_memory().available
 
 
@@ -218,7 +230,9 @@ def _in_step(
     watch: Watch,
     saved: Path | None,
 ) -> Iterator[Done]:
+    began = time.perf_counter()
     group = _Group(features, [settings[n] for n in some], some)
+    group.share_time(time.perf_counter() - began)
     if saved is not None:
         group.load(saved)
     kept = time.monotonic()

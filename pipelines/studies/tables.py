@@ -109,7 +109,7 @@ def tables(
             ("seeds", ", ".join(map(str, settings.tables.seeds))),
             ("fits", f"{result['fits']:,}"),
             ("index", trials.digest[:12]),
-            ("device", f"{trials.device}, {trials.ways()}".rstrip(", ")),
+            ("device", "; ".join([trials.device, *trials.ways()])),
         ],
         warnings_of(trials.index.note, untrained),
         [*(Section(one.title, table=one) for one in made), *([figure] if figure else [])],
@@ -118,7 +118,7 @@ def tables(
     return {
         **result,
         "fitted": len(fitted),
-        "ways": dict(trials.shares),
+        "ways": trials.ways(),
         "tables": made,
         "report": str(page),
     }

@@ -24,7 +24,7 @@ from cache.store import open_view, view_names
 from pipelines import evaluation
 from pipelines.settings import Settings
 from pipelines.stages import RESULTS, device_of, index_of
-from train.settings import NO_NUMBER, Train
+from train.settings import DESCENT, NO_NUMBER, Train
 
 FORMAT = 1
 Watch = Callable[[int, Mapping[str, float]], bool | None]
@@ -87,10 +87,11 @@ class Trials:
             if name not in view_names(self.root):
                 raise CacheError(f"{self.root} has no view {name!r}, which {one.head} reads")
             self.views[name] = open_view(self.root, name).key
+        idle = NO_NUMBER | (DESCENT if get_head(one.head).may_differ is None else set())
         return key_of(
             {
                 "format": FORMAT,
-                "settings": {n: v for n, v in own(one).items() if n not in NO_NUMBER},
+                "settings": {n: v for n, v in own(one).items() if n not in idle},
                 "index": self.digest,
                 "views": {name: self.views[name] for name in views},
                 "evaluate": {**self.measuring, "splits": self.splits},
@@ -140,12 +141,15 @@ class Trials:
             for number, trial in self._fit(views, [asked[n] for n in numbers], numbers, watch):
                 yield from ((also, trial) for also in same[number])
 
-    def ways(self) -> str:
-        """How heads of one shape were fitted, in words."""
-        return ", ".join(
-            f"{head} {'in step' if share < 1 else 'one after another'}"
+    def ways(self) -> list[str]:
+        """How heads of one shape were fitted, where that was measured, in words."""
+        from train.together import FASTER
+
+        return [
+            f"{head} {'one after another' if share > FASTER else 'in step'} (in step a head takes "
+            f"{share:.2f} of its time alone)"
             for head, share in self.shares.items()
-        )
+        ]
 
     def plan(self, asked: Sequence[Train]) -> dict[str, Any]:
         """What `run` would do: asked, kept, refused, left; reasons of those refused; groups of
@@ -160,27 +164,31 @@ class Trials:
         refused = [trial.reason for _, trial in found if trial and trial.status == "refused"]
         some = list(left.values())
         shapes: list[dict[str, Any]] = []
+        by_views: dict[tuple[str, ...], list[list[int]]] = {}
         for group in groups(some):
-            first = some[group[0]]
+            one = some[group[0]]
+            by_views.setdefault(tuple(get_head(one.head).views(one)), []).append(group)
+        for views, several in by_views.items():
             try:
-                views = get_head(first.head).views(first)
                 features = load(self.root, views, self.device, self.settings.train.memory)
-                step = seconds_alone(features, first)
             except EmocacheError as error:
-                refused += [str(error)] * len(group)
+                refused += [str(error)] * sum(map(len, several))
                 continue
-            steps = math.ceil(len(features.rows("train")) / first.batch)
-            epochs = [some[n].epochs for n in group] if step else [1]
-            shapes.append(
-                {
-                    "head": first.head,
-                    "fits": len(group),
-                    "epochs": max(epochs),
-                    "steps": steps,
-                    "step_s": step,
-                    "seconds": step * steps * sum(epochs),
-                }
-            )
+            steps = len(features.rows("train"))
+            for group in several:
+                first = some[group[0]]
+                step = seconds_alone(features, first)
+                epochs = [some[n].epochs if step else 1 for n in group]
+                shapes.append(
+                    {
+                        "head": first.head,
+                        "fits": len(group),
+                        "epochs": max(epochs),
+                        "steps": math.ceil(steps / first.batch),
+                        "step_s": step,
+                        "seconds": step * math.ceil(steps / first.batch) * sum(epochs),
+                    }
+                )
         return {
             "asked": len(asked),
             "kept": sum(t is not None and t.status != "refused" for _, t in found),

@@ -91,7 +91,7 @@ def tune(
     return {
         **result,
         "fitted": fitted,
-        "ways": dict(trials.shares),
+        "ways": trials.ways(),
         "journal": str(folder / "journal.log"),
         "params": str(folder / "params.yaml"),
         "report": str(page),
@@ -198,7 +198,7 @@ def _write_page(
             ("data", result["dataset"]),
             ("index", trials.digest[:12]),
             ("trials", f"{len(rows):,} ({states})"),
-            ("device", f"{trials.device}, {trials.ways()}".rstrip(", ")),
+            ("device", "; ".join([trials.device, *trials.ways()])),
         ],
         warnings_of(result["note"], result["untrained"]),
         [

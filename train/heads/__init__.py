@@ -36,8 +36,9 @@ class Head(Protocol):
 
     spec: dict[str, Any]  # shapes and choices that depend on the data; plain JSON values
     # Settings below train.<head> in which heads that are fitted together may differ: they decide
-    # no shape and no branch, and the head keeps them in buffers (see `train.stack`).
-    may_differ: tuple[str, ...]
+    # no shape and no branch, and the head keeps them in buffers (see `train.stack`). None for a
+    # closed form, to which nothing of how a head descends matters either.
+    may_differ: tuple[str, ...] | None
 
     @staticmethod
     def views(settings: "Train") -> tuple[str, ...]:

@@ -23,6 +23,7 @@ class Linear(LabelHead):
     scaled to sum 1. Nothing descends: epochs, learning rate and seed change nothing.
     """
 
+    may_differ = None
     standardised = True
     weight: Tensor
     bias: Tensor

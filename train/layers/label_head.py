@@ -37,7 +37,7 @@ class LabelHead(nn.Module):
     """
 
     standardised = False  # whether it always is, whatever `train.standardise` says
-    may_differ: tuple[str, ...] = ()  # see `train.heads.Head`
+    may_differ: tuple[str, ...] | None = ()  # see `train.heads.Head`
 
     def __init__(
         self, settings: Train, *, widths: dict[str, int], labels: int, kind: LabelKind, **more: Any

@@ -104,6 +104,7 @@ class Features:
     index_digest: str = ""
     vad: Float[Tensor, "P 3"] | None = None
     block: int = 0
+    known: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)  # moments
 
     @property
     def device(self) -> torch.device:
@@ -133,6 +134,23 @@ class Features:
     def width(self, view: str, array: str = "features") -> int:
         """Numbers in one row of an array (of one object, for an array of objects)."""
         return self.views[view][array].shape[-1]
+
+    def only(self, views: Sequence[str]) -> "Features":
+        """The same persons with these views alone; `objects.region` counts as `objects`."""
+        some = {name.partition(".")[0] for name in views}
+
+        def of(given: Mapping[str, Any]) -> dict[str, Any]:
+            return {name: value for name, value in given.items() if name in some}
+
+        return replace(
+            self,
+            views=of(self.views),
+            label_views=of(self.label_views),
+            spaces=of(self.spaces),
+            keys=of(self.keys),
+            parts=of(self.parts),
+            weights=of(self.weights),
+        )
 
     def batch(self, rows: Int[Tensor, " B"]) -> Batch:
         """The persons of these rows, gathered on the device."""
@@ -202,6 +220,9 @@ class Features:
         Missing faces and padded objects are left out. A feature that never changes gets
         deviation 1, so that dividing by it is safe.
         """
+        about = view, array, hash(rows.cpu().numpy().tobytes())
+        if about in self.known:
+            return self.known[about]
         width = self.width(view, array)
         count = 0
         total = torch.zeros(width, dtype=torch.float64)
@@ -217,7 +238,8 @@ class Features:
         mean = total / max(count, 1)
         deviation = (squares / max(count, 1) - mean.square()).clamp(min=0).sqrt()
         deviation[deviation < 1e-6] = 1
-        return mean.float().to(self.device), deviation.float().to(self.device)
+        self.known[about] = mean.float().to(self.device), deviation.float().to(self.device)
+        return self.known[about]
 
 
 def load(

@@ -52,9 +52,14 @@ def continuous(predicted: Float[Tensor, "B D"], rated: Float[Tensor, "B D"]) -> 
 
 def double_constraint(
     branches: Iterable[tuple[Float[Tensor, "C D"], Float[Tensor, "C C"]]],
+    there: Float[Tensor, " N"] | None = None,
 ) -> Float[Tensor, ""]:
-    """L_DC: mean over the branches (H, A) of mean_ij (cos(H_i, H_j) - A_ij)^2.
+    """L_DC: mean over the N branches (H, A) of mean_ij (cos(H_i, H_j) - A_ij)^2; there: 0 for
+    each that counts as absent, else 1.
 
     A is a target here: no gradient reaches it, or a learned A could simply follow H.
     """
-    return torch.stack([F.mse_loss(cosine(h), a.detach()) for h, a in branches]).mean()
+    terms = torch.stack([F.mse_loss(cosine(h), a.detach()) for h, a in branches])
+    if there is None:
+        return terms.mean()
+    return (terms * there).sum() / there.sum().clamp(min=1)

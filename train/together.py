@@ -1,5 +1,6 @@
 """Fitting many heads: which can go in step, how many at once, and whether that is faster."""
 
+import copy
 import io
 import logging
 import math
@@ -77,6 +78,8 @@ def fit_many(
     """Fit a head for each of the settings; each becomes what `fit` makes of it alone, but for the
     order of sums, and comes as soon as it is done.
 
+    features: with all views that any of them reads; alone each gets its own only.
+
     Heads that differ in `FREE` and in what their class `may_differ` in go in step, where that is
     faster: a few steps of both ways are timed, and as many go at once as memory has room for
     (`train.together`). Closed forms, heads that cannot be stacked and views that lie in files go
@@ -133,7 +136,8 @@ def _alone(
 
     fitted: Fitted | EmocacheError
     try:
-        fitted = fit(features, settings, say, file)
+        views = get_head(settings.head).views(settings)
+        fitted = fit(features.only(views), settings, say, file)
     except EmocacheError as error:
         fitted = error
     return Done(number, fitted, 1, dropped, time.perf_counter() - started)
@@ -176,7 +180,8 @@ def _at_once(features: Features, settings: Sequence[Train], shares: dict[str, fl
         log.info("%s: one head after another, %s", head, reason)
         return 1
     if measured and head not in shares:
-        alone = seconds_alone(features, settings[0])
+        views = get_head(head).views(settings[0])
+        alone = seconds_alone(features.only(views), settings[0])
         shares[head] = few.seconds() / (len(few.numbers) * alone)
         if shares[head] > FASTER:
             return 1
@@ -274,9 +279,13 @@ class _Group:
             with seeded(one.seed, features.device):
                 models.append(get_head(one.head).setup(one, features, self.train))
                 drawn.append(_generator(one.seed, features.device))
-        self.spec = models[0].spec
-        if any(model.spec != self.spec for model in models[1:]):
-            raise Unstackable("their shapes are not the same")
+        self.narrow: list[Any] = []  # as they are alone, where in step they are stretched
+        if any(model.spec != models[0].spec for model in models[1:]):
+            if not hasattr(models[0], "stretched"):
+                raise Unstackable("their shapes are not the same")
+            wide = [model.stretched(features, self.train) for model in models]
+            self.narrow, models = [model.to("meta") for model in models], wide
+        self.wide = copy.deepcopy(models[0]).to("meta")
         self.stack = Stack(models, drawn)
         self.orders = [torch.Generator().manual_seed(one.seed) for one in settings]
         self.courses = [Course(one, selected_by(features, one)) for one in settings]
@@ -399,17 +408,20 @@ class _Group:
 
     def _keep(self, some: list[int]) -> None:
         states = self.states()
-        for name in ("numbers", "settings", "orders", "courses", "kept", "times"):
-            setattr(self, name, [getattr(self, name)[k] for k in some])
+        for name in ("numbers", "settings", "orders", "courses", "kept", "times", "narrow"):
+            values = getattr(self, name)
+            setattr(self, name, [values[k] for k in some] if values else values)
         if some:
             self.stack.keep(some)
             self._optimizer([states[k] for k in some])
 
     def _fitted(self, k: int) -> Fitted:
         one = self.settings[k]
+        alone = self.narrow[k] if self.narrow else self.wide
         with seeded(one.seed, self.features.device):
-            model = get_head(one.head)(one, **self.spec)
-        model.load_state_dict(self.kept[k])
+            model = get_head(one.head)(one, **alone.spec)
+        state = alone.shrunk(self.kept[k], self.wide) if self.narrow else self.kept[k]
+        model.load_state_dict(state)
         return self.courses[k].fitted(model.to(self.features.device).eval(), self.resumed)
 
     def cost(self) -> float:

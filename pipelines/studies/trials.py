@@ -132,13 +132,16 @@ class Trials:
                 waiting.setdefault(self.key(one), []).append(number)
         from train.heads import get_head
 
-        by_views: dict[tuple[str, ...], list[int]] = {}
+        groups: dict[Any, list[int]] = {}
         for numbers in waiting.values():
             one = asked[numbers[0]]
-            by_views.setdefault(tuple(get_head(one.head).views(one)), []).append(numbers[0])
+            head = get_head(one.head)
+            # Ablations that can be stretched to one shape go in step, on the views of all of them.
+            alike = one.head if hasattr(head, "stretched") else tuple(head.views(one))
+            groups.setdefault(alike, []).append(numbers[0])
         same = {numbers[0]: numbers for numbers in waiting.values()}
-        for views, numbers in by_views.items():
-            for number, trial in self._fit(views, [asked[n] for n in numbers], numbers, watch):
+        for numbers in groups.values():
+            for number, trial in self._fit([asked[n] for n in numbers], numbers, watch):
                 yield from ((also, trial) for also in same[number])
 
     def ways(self) -> list[str]:
@@ -201,38 +204,46 @@ class Trials:
         }
 
     def _fit(
-        self, views: tuple[str, ...], asked: list[Train], numbers: list[int], watch: Watch
+        self, asked: list[Train], numbers: list[int], watch: Watch
     ) -> Iterator[tuple[int, Trial]]:
         from train.data import load
+        from train.heads import get_head
         from train.together import fit_many
 
+        of_each = [get_head(one.head).views(one) for one in asked]
+        views = tuple(dict.fromkeys(name for names in of_each for name in names))
         try:
             features = load(self.root, views, self.device, self.settings.train.memory)
         except EmocacheError as error:
             for number, one in zip(numbers, asked, strict=True):
                 yield number, Trial(one, "", "refused", str(error))
             return
+        if not _same_persons(features, of_each):
+            by_views: dict[Any, list[int]] = {}
+            for place, names in enumerate(of_each):
+                by_views.setdefault(names, []).append(place)
+            for places in by_views.values():
+                some = [asked[p] for p in places], [numbers[p] for p in places]
+                yield from self._fit(*some, watch)
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
-        places = dict(enumerate(numbers))
+        running = self.folder / "running"
         for done in fit_many(
-            features,
-            asked,
-            lambda n, row: watch(places[n], row),
-            self.folder / "running",
-            self.shares,
+            features, asked, lambda n, row: watch(numbers[n], row), running, self.shares
         ):
             one = asked[done.number]
             key = self.key(one)
             if isinstance(done.fitted, EmocacheError):
                 record = {"key": key, "reason": str(done.fitted), "settings": own(one)}
                 self._keep(key, record)
-                yield places[done.number], Trial(one, key, "failed", str(done.fitted), record)
+                yield numbers[done.number], Trial(one, key, "failed", str(done.fitted), record)
                 continue
-            record = self._record(one, key, features, done)
+            own_views = features.only(of_each[done.number])
+            record = self._record(one, key, own_views, done)
             status = "dropped" if done.dropped else "ok"
             if not done.dropped:
                 self._keep(key, record)
-            yield places[done.number], Trial(one, key, status, "", record)
+            yield numbers[done.number], Trial(one, key, status, "", record)
 
     def _record(self, one: Train, key: str, features: Any, done: Any) -> dict[str, Any]:
         from train.run import scores_of, untrained, versions
@@ -287,6 +298,14 @@ class Trials:
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key[:32]}.json"
+
+
+def _same_persons(features: Any, of_each: Sequence[Sequence[str]]) -> bool:
+    """Whether each of these sets of views counts the persons that all of them together do: nobody
+    is dropped for a view that one of them does not read."""
+    reasons = {why for of_split in features.dropped.values() for why in of_split}
+    blamed = {why.partition(": ")[0] for why in reasons} & set(features.spaces)
+    return all(blamed <= {name.partition(".")[0] for name in names} for names in of_each)
 
 
 def _drawn(found: evaluation.Evaluation) -> list[float]:

@@ -1,5 +1,6 @@
 """HugMe: the subject, its face, the objects around it, depth and scene, under a label graph."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from train.settings import HugMe as HugMeSettings
 from train.settings import Train
 
 PARTS = ("body", "head", "objects", "depth", "scene")  # the order of f_I
+GRAPHS = ("similarity", "cooccurrence")  # the order of H
 Scale = Literal["sigmoid", "softmax", "literal"]
 LossKind = Literal["bce", "cross_entropy", "squared"]
 LOSS_OF: dict[Scale, LossKind] = {
@@ -74,11 +76,15 @@ class HugMe(nn.Module):
     train.standardise shifts and scales visual features by their mean and deviation over train.
     """
 
-    may_differ = ("beta", "lambda_c", "dropout")
+    may_differ = ("beta", "lambda_c", "dropout", "without")
     text: Tensor
     together: Tensor
     beta: Tensor
     lambda_c: Tensor
+    even: Tensor
+    columns: Tensor
+    nodes: Tensor
+    terms: Tensor
 
     def __init__(
         self,
@@ -89,6 +95,7 @@ class HugMe(nn.Module):
         labels: int,
         text_width: int,
         output: Scale,
+        wide: bool = False,
     ):
         super().__init__()
         own = settings.hugme
@@ -99,11 +106,10 @@ class HugMe(nn.Module):
             "text_width": text_width,
             "output": output,
         }
-        self.settings, self.output = own, output
-        for name, share in (("beta", own.beta), ("lambda_c", own.lambda_c)):
-            self.register_buffer(name, torch.tensor([share, 1 - share]), persistent=False)
+        self.asked, self.settings, self.output, self.wide = settings, own, output, wide
         self.loss_kind = _loss_kind(own, output)
-        self.parts = _parts(own)
+        self.parts = PARTS if wide else _parts(own)
+        graphs = GRAPHS if wide else _graphs(own)
         self.see = Standardise({part: widths[part] for part in self.parts}, settings.standardise)
         fused = sum(widths[part] for part in self.parts)
         learned = (0, 0)  # the columns of f_I that are not cached: emb(class)
@@ -115,7 +121,6 @@ class HugMe(nn.Module):
             fused += own.object_embedding
         if "depth" in self.parts:
             fused += widths["depth_map"]
-        graphs = _graphs(own)
         self.hegl = None
         if graphs:
             self.hegl = LabelGraph(text_width, own.label_width, own.graph_width // 2, graphs)
@@ -123,6 +128,73 @@ class HugMe(nn.Module):
             self.register_buffer("together", torch.eye(labels))
         graph_width = self.hegl.width if self.hegl else 0
         self.mvec = TwoViewClassifier(fused, own.hidden, labels, graph_width, own.dropout, learned)
+        self._switches(fused, graph_width)
+
+    def _switches(self, fused: int, graph_width: int) -> None:
+        """What heads in step may differ in, as buffers: see `stretched`."""
+        own, graphs = self.settings, _graphs(self.settings)
+        has = (
+            {"beta": own.beta, "lambda_c": own.lambda_c}
+            if graphs
+            else {"beta": 1.0, "lambda_c": 1.0}
+        )
+        switches = {name: torch.tensor([share, 1 - share]) for name, share in has.items()}
+        switches["even"] = torch.tensor("darn" in own.without)
+        if self.wide:
+            switches["columns"] = torch.zeros(fused)
+            switches["columns"][self._columns(_parts(own))] = 1
+            switches["nodes"] = torch.zeros(graph_width)
+            switches["nodes"][self._nodes(graphs)] = 1
+            switches["terms"] = torch.tensor([float(name in graphs) for name in GRAPHS])
+        for name, value in switches.items():
+            self.register_buffer(name, value, persistent=False)
+
+    def _columns(self, parts: Sequence[str]) -> Tensor:
+        """Where these parts stand in the f_I of this head."""
+        widths = {part: self.spec["widths"][part] for part in self.parts}
+        if "objects" in widths:
+            widths["objects"] += self.settings.object_embedding
+        if "depth" in widths:
+            widths["depth"] += self.spec["widths"]["depth_map"]
+        spans = torch.arange(sum(widths.values())).split(list(widths.values()))
+        return torch.cat([span for part, span in zip(widths, spans, strict=True) if part in parts])
+
+    def _nodes(self, graphs: Sequence[str]) -> Tensor:
+        """Where these label graphs stand in the H of this head."""
+        if self.hegl is None:
+            return torch.arange(0)
+        spans = torch.arange(self.hegl.width).split(self.settings.graph_width // 2)
+        there = zip(self.hegl.branches, spans, strict=True)
+        return torch.cat([torch.arange(0), *(span for name, span in there if name in graphs)])
+
+    @torch.no_grad()
+    def stretched(self, features: Features, rows: Tensor) -> "HugMe":
+        """This head in the shape of one without ablations, so that heads of all ablations go in
+        step: parameters that it has not are zeros, and switches keep them so."""
+        wide = type(self).setup(self.asked, features, rows, wide=True)
+        for parameter in wide.parameters():
+            parameter.zero_()
+        for name, parameter in self.named_parameters():
+            wide.get_parameter(name)[self._place(name, wide)] = parameter
+        return wide
+
+    def shrunk(self, state: Mapping[str, Tensor], wide: "HugMe") -> dict[str, Tensor]:
+        """The state dict of this head out of that of its stretched self."""
+        own = dict(self.named_parameters())
+        return {
+            name: state[name][self._place(name, wide)] if name in own else state[name]
+            for name in self.state_dict()
+        }
+
+    def _place(self, name: str, wide: "HugMe") -> tuple[Tensor | slice, ...]:
+        """Where a parameter of this head lies in that of its stretched self."""
+        columns, nodes = wide._columns(self.parts), wide._nodes(_graphs(self.settings))
+        places: dict[str, tuple[Tensor | slice, ...]] = {
+            "mvec.mlp.0.weight": (slice(None), columns),
+            "mvec.fc.weight": (nodes[:, None], columns),
+            "mvec.fc.bias": (nodes,),
+        }
+        return places.get(name, (slice(None),))
 
     @staticmethod
     def views(settings: Train) -> tuple[str, ...]:
@@ -131,16 +203,20 @@ class HugMe(nn.Module):
         return (*_parts(settings.hugme), *(("labels",) if graphs else ()))
 
     @classmethod
-    def setup(cls, settings: Train, features: Features, rows: Tensor) -> "HugMe":
-        """A new head; co-occurrence and standardisation come from the train rows alone."""
-        parts = _parts(settings.hugme)
-        missing = [view for view in cls.views(settings) if view not in features.spaces]
+    def setup(
+        cls, settings: Train, features: Features, rows: Tensor, wide: bool = False
+    ) -> "HugMe":
+        """A new head; co-occurrence and standardisation come from the train rows alone. wide: see
+        `stretched`."""
+        parts = PARTS if wide else _parts(settings.hugme)
+        views = (*PARTS, "labels") if wide else cls.views(settings)
+        missing = [view for view in views if view not in features.spaces]
         if missing:
             raise DataError(f"HugMe needs the views {missing} too: run `emocache extract`")
         widths = {part: features.width(part) for part in parts}
         if "depth" in parts:
             widths["depth_map"] = features.views["depth"]["map"][0].numel()
-        text = features.label_views.get("labels")
+        text = features.label_views.get("labels") if "labels" in views else None
         head = cls(
             settings,
             widths=widths,
@@ -148,6 +224,7 @@ class HugMe(nn.Module):
             labels=len(features.labels),
             text_width=0 if text is None else text.shape[1],
             output=_output(settings.hugme, features.kind),
+            **({"wide": True} if wide else {}),
         ).to(features.device)
         if text is not None and head.hegl is not None:
             head.text.copy_(text)
@@ -158,7 +235,10 @@ class HugMe(nn.Module):
     def forward(self, batch: Batch) -> Output:
         fused, attention = self.fuse(batch)
         graphs = self.hegl(self.text, self.together) if self.hegl is not None else None
-        first, second = self.mvec(fused, None if graphs is None else graphs.nodes)
+        nodes = None if graphs is None else graphs.nodes
+        if self.wide and nodes is not None:
+            fused, nodes = fused * self.columns, nodes * self.nodes
+        first, second = self.mvec(fused, nodes)
         scores, logits = combine(first, second, self.beta, self.output)
         return Output(scores, logits, attention, graphs=graphs)
 
@@ -184,7 +264,9 @@ class HugMe(nn.Module):
         if graphs is None:
             return main
         pairs = [(graphs.outputs[name], graphs.adjacencies[name]) for name in graphs.outputs]
-        return self.lambda_c[0] * main + self.lambda_c[1] * double_constraint(pairs)
+        return self.lambda_c[0] * main + self.lambda_c[1] * double_constraint(
+            pairs, self.terms if self.wide else None
+        )
 
     @torch.no_grad()
     def graphs(self) -> dict[str, Tensor]:
@@ -196,7 +278,7 @@ class HugMe(nn.Module):
         distance = darn.distances(
             batch.box, objects["box"], batch.diagonal, own.darn.distance, own.darn.unit
         )
-        return darn.weights(distance, objects["mask"], equal="darn" in own.without)
+        return darn.weights(distance, objects["mask"], self.even)
 
 
 def _parts(settings: HugMeSettings) -> tuple[str, ...]:
@@ -209,7 +291,7 @@ def _parts(settings: HugMeSettings) -> tuple[str, ...]:
 def _graphs(settings: HugMeSettings) -> tuple[str, ...]:
     if "hegl" in settings.without:
         return ()
-    return tuple(g for g in ("similarity", "cooccurrence") if g not in settings.without)
+    return tuple(graph for graph in GRAPHS if graph not in settings.without)
 
 
 def _output(settings: HugMeSettings, kind: LabelKind) -> Scale:

@@ -31,13 +31,16 @@ def distances(
 
 
 def weights(
-    distance: Float[Tensor, "B k"], mask: Bool[Tensor, "B k"], equal: bool = False
+    distance: Float[Tensor, "B k"],
+    mask: Bool[Tensor, "B k"],
+    equal: bool | Bool[Tensor, ""] = False,
 ) -> Float[Tensor, "B k"]:
     """alpha = softmax(1 / distance) over the objects present; all zeros where there is none.
 
     equal: the same weight for every object present (the ablation without DARN).
     """
-    closeness = torch.zeros_like(distance) if equal else distance.reciprocal()
+    even = torch.as_tensor(equal, device=distance.device)
+    closeness = torch.where(even, torch.zeros_like(distance), distance.reciprocal())
     absent = torch.finfo(distance.dtype).min  # not -inf: a row without objects stays finite
     return closeness.masked_fill(~mask, absent).softmax(-1) * mask
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cache.errors import DataError
+from cache.store import STATUS
 from pipelines.studies import trials as module
 from pipelines.studies.trials import measuring, own, searching
 from tests.train import made
@@ -142,6 +143,27 @@ def test_a_search_knows_val_alone_and_needs_it(asked, cache, tmp_path):
     made.write_cache(tmp_path / "less", given)
     with pytest.raises(DataError, match="val"):
         searching(asked(cache={"root": str(tmp_path / "less")}))
+
+
+@pytest.mark.parametrize("together", [1, 8])
+def test_ablations_are_measured_on_their_own_persons_and_views(asked, tmp_path, together):
+    """A person whose objects failed counts for the head without objects, and for it alone."""
+    given = made.arrays(persons=96)
+    objects = given["views"]["objects"]
+    objects.status[:] = np.where(np.arange(96) % 16 == 0, STATUS["unreadable"], objects.status)
+    made.write_cache(tmp_path / "some", given)
+    for root, dropped in ((tmp_path / "some", True), (None, False)):
+        more = {"cache": {"root": str(root)}} if root else {}
+        settings = asked(train={"together": together}, **more)
+        several = [vary(settings.train, {"train.hugme.without": w}) for w in ([], ["objects"])]
+        whole, without = run(measuring(settings, ["val"]), *several).values()
+        if dropped:
+            assert sum(sum(d.values()) for d in whole.record["dropped"].values()) > 0
+        assert not any(without.record["dropped"].values())
+        assert whole.record["cache_key"] != without.record["cache_key"]
+        assert without.record["untrained"] == ["depth: made"]
+        in_step = 1 if dropped or together == 1 else 2
+        assert (whole.record["together"], without.record["together"]) == (in_step, in_step)
 
 
 def test_the_plan_counts_what_is_left_and_fits_nothing(asked, fits):

@@ -180,18 +180,13 @@ def tables(
 
 
 def _show_tables(result: dict[str, Any], tables: list[Any]) -> None:
+    from pipelines.studies.rendering import markdown
+
     untrained(result["untrained"])
     if result["note"]:
         out.print(f"[yellow]{escape(result['note'])}[/]")
     for one in tables:
-        table = Table(*one.columns, title=escape(one.title))
-        for number, row in enumerate(one.rows):
-            if number and number in one.groups:
-                table.add_section()
-            table.add_row(*map(escape, row))
-        out.print(table)
-        for note in one.notes:
-            out.print(escape(note))
+        out.print(escape(markdown(one)))
     for name, why in result["missing"].items():
         out.print(f"[yellow]not fitted: {escape(name)} ({escape(why)})[/]")
     _show_ways(result["ways"])

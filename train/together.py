@@ -32,7 +32,7 @@ from train.fit import (
     seeded,
     selected_by,
 )
-from train.heads import get_head
+from train.heads import get_head, may_differ
 from train.metrics.on_device import mean_average_precision
 from train.settings import Train
 from train.stack import Stack, Unstackable
@@ -46,7 +46,7 @@ FREE = {
 TRIED = 4  # heads by which the two ways are timed, and steps of each
 FASTER = 0.9  # the part of its time alone that a head in step may take: below what timing misses
 ALIKE = 4  # heads of one seed, which see the same batches, that are worth a group of their own
-ROOM = 0.7  # of the memory that is free
+ROOM = 0.6  # of the memory that is free
 # Copies of a head's parameters: themselves, gradient (twice for a moment), two moments, the kept
 # epoch's, and the fitted head's.
 COPIES = 7
@@ -68,12 +68,24 @@ class Done:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True)
+class Way:
+    """share: the part of its time alone that a head takes in step; at_once: how many go so."""
+
+    share: float
+    at_once: int
+
+    def words(self) -> str:
+        how = f"{self.at_once} in step" if self.at_once > 1 else "one after another"
+        return f"{how} (in step a head takes {self.share:.2f} of its time alone)"
+
+
 def fit_many(
     features: Features,
     settings: Sequence[Train],
     watch: Watch = lambda number, row: False,
     resume: Path | None = None,
-    shares: dict[str, float] | None = None,
+    ways: dict[str, Way] | None = None,
 ) -> Iterator[Done]:
     """Fit a head for each of the settings; each becomes what `fit` makes of it alone, but for the
     order of sums, and comes as soon as it is done.
@@ -86,15 +98,15 @@ def fit_many(
     one after another. A fit that fails does not end the others.
 
     watch: gets number and row of each epoch; true ends that fit there. resume: a folder for the
-    fits in progress, from which they go on after a kill. shares: head -> the part of its time
-    alone that it takes in step, as far as measured; what is measured now is added.
+    fits in progress, from which they go on after a kill. ways: of heads, as far as they have been
+    measured; what is measured now is added.
     """
-    shares = {} if shares is None else shares
+    ways = {} if ways is None else ways
     refuse_empty(features, settings[0])
     for group in groups(settings):
         shape = key_of({"shape": _shape(settings[group[0]])})
         saved = None if resume is None else resume / f"together-{shape[:16]}.pt"
-        for some in _chunks(features, settings, group, saved, shares):
+        for some in _chunks(features, settings, group, saved, ways):
             if len(some) == 1:
                 yield _alone(features, settings[some[0]], some[0], watch, resume)
             else:
@@ -119,7 +131,7 @@ def groups(settings: Sequence[Train]) -> list[list[int]]:
 
 
 def _shape(settings: Train) -> str:
-    own = set(get_head(settings.head).may_differ or ())
+    own = set(may_differ(settings.head) or ())
     return settings.model_dump_json(exclude={**dict.fromkeys(FREE, True), settings.head: own})
 
 
@@ -148,7 +160,7 @@ def _chunks(
     settings: Sequence[Train],
     group: list[int],
     saved: Path | None,
-    shares: dict[str, float],
+    ways: dict[str, Way],
 ) -> Iterator[list[int]]:
     """The group in parts that go in step; parts of one where they do not. Those that a killed run
     has left in `saved` come first, as it had them."""
@@ -161,31 +173,45 @@ def _chunks(
             left = [n for n in left if n not in again]
     at_once = 1
     if len(left) > 1:
-        at_once = _at_once(features, [settings[n] for n in left], shares)
+        at_once = _at_once(features, [settings[n] for n in left], ways)
     for at in range(0, len(left), at_once):
         yield left[at : at + at_once]
 
 
-def _at_once(features: Features, settings: Sequence[Train], shares: dict[str, float]) -> int:
+def _at_once(features: Features, settings: Sequence[Train], ways: dict[str, Way]) -> int:
     """How many of these heads, which have one shape, go in step."""
-    asked = min(one.together or len(settings) for one in settings)
-    head, measured = settings[0].head, settings[0].together is None
-    closed = get_head(head).may_differ is None
-    if asked == 1 or closed or features.block or (measured and shares.get(head, 0) > FASTER):
+    head, forced = settings[0].head, settings[0].together
+    most = min([len(settings), *(one.together for one in settings if one.together)])
+    if most == 1 or may_differ(head) is None or features.block:
+        return 1
+    if forced is None and head in ways and ways[head].at_once == 1:
         return 1
     try:
-        few = _Group(features, settings[:TRIED])
-        fits = max(1, int(_room(features.device) / few.cost()))
+        few = _Group(features, settings[: min(TRIED, most)])
+        most = min(most, max(1, int(_room(features.device) / few.cost())))
+        if forced is None and head not in ways:
+            ways[head] = _way(features, settings, few, most)
     except (Unstackable, RuntimeError) as reason:  # of vmap, where a head looks into its numbers
         log.info("%s: one head after another, %s", head, reason)
         return 1
-    if measured and head not in shares:
-        views = get_head(head).views(settings[0])
-        alone = seconds_alone(features.only(views), settings[0])
-        shares[head] = few.seconds() / (len(few.numbers) * alone)
-        if shares[head] > FASTER:
-            return 1
-    return min(asked, fits)
+    return most if forced else min(most, ways[head].at_once)
+
+
+def _way(features: Features, settings: Sequence[Train], few: "_Group", most: int) -> Way:
+    """Twice as many go in step as long as each takes clearly less of its time so."""
+    own = features.only(get_head(settings[0].head).views(settings[0]))
+    alone = seconds_alone(own, settings[0])
+    count, took, chosen = len(few.numbers), few.seconds(), 1
+    # Again, for whatever else the machine does may have come between.
+    best = alone = min(alone, seconds_alone(own, settings[0]))
+    while count <= most and took / count <= FASTER * best:
+        chosen, best = count, took / count
+        if count == most:
+            break
+        count = min(2 * count, most)
+        took = _Group(features, settings[:count]).seconds()
+    least = best if chosen > 1 else took / count
+    return Way(least / alone, chosen)
 
 
 def _room(device: torch.device) -> float:

@@ -79,7 +79,7 @@ def sweep(
             ("N on val", f"{one['n_evaluated']:,} ({one['n_dropped']:,} dropped)"),
             ("fits", f"{len(rows):,}"),
             ("cache key", one["cache_key"][:12]),
-            ("device", "; ".join([one["device"], *trials.ways()])),
+            ("device", "; ".join([one["device"], *trials.words()])),
         ],
         warnings_of(trials.index.note, found),
         [
@@ -95,7 +95,7 @@ def sweep(
         "names": names,
         "rows": rows,
         "untrained": found,
-        "ways": trials.ways(),
+        "ways": trials.words(),
         "note": trials.index.note,
         "report": str(page),
     }

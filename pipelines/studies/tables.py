@@ -109,7 +109,7 @@ def tables(
             ("seeds", ", ".join(map(str, settings.tables.seeds))),
             ("fits", f"{result['fits']:,}"),
             ("index", trials.digest[:12]),
-            ("device", "; ".join([trials.device, *trials.ways()])),
+            ("device", "; ".join([trials.device, *trials.words()])),
         ],
         warnings_of(trials.index.note, untrained),
         [*(Section(one.title, table=one) for one in made), *([figure] if figure else [])],
@@ -118,7 +118,7 @@ def tables(
     return {
         **result,
         "fitted": len(fitted),
-        "ways": trials.ways(),
+        "ways": trials.words(),
         "tables": made,
         "report": str(page),
     }

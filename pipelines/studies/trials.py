@@ -74,20 +74,20 @@ class Trials:
         self.measuring = settings.evaluate.model_dump(mode="json", exclude={"split"})
         self.digest = index.digest()
         self.views: dict[str, str] = {}  # keys, as far as they were asked for
-        self.shares: dict[str, float] = {}  # see `fit_many`
+        self.ways: dict[str, Any] = {}  # see `fit_many`
         here = index.splits[index.person_status == "ok"]
         self.splits = [split for split in dict.fromkeys(splits) if bool((here == split).any())]
 
     def key(self, one: Train) -> str:
         """Raises CacheError for a view that the cache lacks."""
-        from train.heads import get_head
+        from train.heads import get_head, may_differ
 
         views = [name.partition(".")[0] for name in get_head(one.head).views(one)]
         for name in set(views) - set(self.views):
             if name not in view_names(self.root):
                 raise CacheError(f"{self.root} has no view {name!r}, which {one.head} reads")
             self.views[name] = open_view(self.root, name).key
-        idle = NO_NUMBER | (DESCENT if get_head(one.head).may_differ is None else set())
+        idle = NO_NUMBER | (DESCENT if may_differ(one.head) is None else set())
         return key_of(
             {
                 "format": FORMAT,
@@ -144,15 +144,9 @@ class Trials:
             for number, trial in self._fit([asked[n] for n in numbers], numbers, watch):
                 yield from ((also, trial) for also in same[number])
 
-    def ways(self) -> list[str]:
-        """How heads of one shape were fitted, where that was measured, in words."""
-        from train.together import FASTER
-
-        return [
-            f"{head} {'one after another' if share > FASTER else 'in step'} (in step a head takes "
-            f"{share:.2f} of its time alone)"
-            for head, share in self.shares.items()
-        ]
+    def words(self) -> list[str]:
+        """How heads of one shape were fitted, where that was measured."""
+        return [f"{head} {way.words()}" for head, way in self.ways.items()]
 
     def plan(self, asked: Sequence[Train]) -> dict[str, Any]:
         """What `run` would do: asked, kept, refused, left; reasons of those refused; groups of
@@ -229,7 +223,7 @@ class Trials:
         self.folder.mkdir(parents=True, exist_ok=True)
         running = self.folder / "running"
         for done in fit_many(
-            features, asked, lambda n, row: watch(numbers[n], row), running, self.shares
+            features, asked, lambda n, row: watch(numbers[n], row), running, self.ways
         ):
             one = asked[done.number]
             key = self.key(one)

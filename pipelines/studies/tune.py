@@ -91,7 +91,7 @@ def tune(
     return {
         **result,
         "fitted": fitted,
-        "ways": trials.ways(),
+        "ways": trials.words(),
         "journal": str(folder / "journal.log"),
         "params": str(folder / "params.yaml"),
         "report": str(page),
@@ -198,7 +198,7 @@ def _write_page(
             ("data", result["dataset"]),
             ("index", trials.digest[:12]),
             ("trials", f"{len(rows):,} ({states})"),
-            ("device", "; ".join([trials.device, *trials.ways()])),
+            ("device", "; ".join([trials.device, *trials.words()])),
         ],
         warnings_of(result["note"], result["untrained"]),
         [

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cache.index import Index
 from cache.store import open_view
@@ -14,11 +15,18 @@ from tests.pipelines.conftest import Done, dvc, git
 pytestmark = pytest.mark.slow
 
 STAGES = ["prepare", "extract", "train", "evaluate", "report"]
+STUDIES = "pipelines/studies/dvc.yaml"
 VIEWS = ("body", "head", "objects", "depth", "scene", "labels")
 
 
 def ran(done: Done) -> list[str]:
-    return re.findall(r"Running stage '(\w+)'", done.said)
+    return re.findall(r"Running stage '([^']+)'", done.said)
+
+
+def set_params(folder: Path, section: str, **values) -> None:
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    params[section] |= values
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +102,27 @@ def test_metrics_and_plots_are_shown(clone):
     assert git(clone, "status", "--porcelain") == ""
 
 
+def test_studies_run_when_asked_for_and_not_otherwise(clone):
+    """The pipeline of the root must not make 180 fits."""
+    assert "studies" not in dvc(clone, "repro", "--dry").said
+    asked = dvc(clone, "repro", "--dry", STUDIES)
+    assert ran(asked) == [f"{STUDIES}:{name}" for name in ("sweep", "tune", "tables")]
+
+
+def test_tables_are_a_stage_that_fits_only_what_changed(clone, no_networks):
+    stage = f"{STUDIES}:tables"
+    set_params(clone, "tables", heads=["mlp", "linear"], grid=0, seeds=[0], settings={})
+    done = dvc(clone, "repro", stage, first=[no_networks])
+    assert ran(done) == [stage] and "2 fits, 2 of them now" in done.said
+    assert json.loads((clone / "results/tables/tables.json").read_text())["fits"] == 2
+    assert ran(dvc(clone, "repro", stage)) == []
+    set_params(clone, "tables", settings={"mlp": {"train.lr": 0.002}})
+    done = dvc(clone, "repro", stage, first=[no_networks])
+    assert ran(done) == [stage] and "2 fits, 1 of them now" in done.said
+    git(clone, "add", "-A")
+    git(clone, "commit", "-qm", "tables")
+
+
 def test_another_learning_rate_reruns_the_head_and_loads_no_network(clone, no_networks):
     before = marks(clone, VIEWS)
     params = clone / "params.yaml"
@@ -104,6 +133,7 @@ def test_another_learning_rate_reruns_the_head_and_loads_no_network(clone, no_ne
     assert ran(done) == ["train", "evaluate", "report"]
     assert marks(clone, VIEWS) == before
     assert json.loads((clone / "results" / "train.json").read_text())["epochs"] <= 12
+    assert ran(dvc(clone, "repro", "--dry", f"{STUDIES}:tables")) == [f"{STUDIES}:tables"]
     git(clone, "commit", "-qam", "another lr")
 
 

@@ -242,12 +242,34 @@ def test_memory_decides_how_many_go_at_once(monkeypatch):
         assert [done.together for done in fit_many(features, many)] == expected
 
 
-@pytest.mark.parametrize(("one", "share"), [(1.0, 6), (1e-9, 1)])
-def test_the_faster_way_is_taken(monkeypatch, one, share):
+def timed(monkeypatch, alone, of_count):
+    """As if a step took so long: alone, and in step by how many go."""
+    monkeypatch.setattr(together, "seconds_alone", lambda features, settings: alone)
+    monkeypatch.setattr(
+        together._Group, "seconds", lambda self: len(self.numbers) * of_count(len(self.numbers))
+    )
+
+
+@pytest.mark.parametrize(
+    ("of_count", "expected"),
+    [
+        (lambda k: 0.95, [1] * 9),  # not clearly less
+        (lambda k: 0.5, [4, 4, 4, 4, 4, 4, 4, 4, 1]),  # eight gain nothing over four
+        (lambda k: 1 / k, [9] * 9),
+        (lambda k: 1 / k if k < 9 else 1, [8] * 8 + [1]),
+    ],
+)
+def test_as_many_go_in_step_as_clearly_gain_by_it(monkeypatch, of_count, expected):
     features = made.features(persons=96)
-    many = [asked(seed=s, epochs=1).model_copy(update={"together": None}) for s in range(6)]
-    monkeypatch.setattr(together, "seconds_alone", lambda features, settings: one)
-    assert [done.together for done in fit_many(features, many)] == [share] * 6
+    many = [asked(lr=1e-3 * (n + 1), epochs=1) for n in range(9)]
+    many = [one.model_copy(update={"together": None}) for one in many]
+    timed(monkeypatch, 1.0, of_count)
+    ways = {}
+    found = [done.together for done in fit_many(features, many, ways=ways)]
+    assert found == expected and ways["hugme"].at_once == expected[0]
+    # What is known of a head is not measured again.
+    monkeypatch.setattr(together, "seconds_alone", lambda *given: pytest.fail("measured again"))
+    assert [done.together for done in fit_many(features, many, ways=ways)] == expected
 
 
 def test_the_measuring_moves_no_random_number():

@@ -86,6 +86,11 @@ def get_head(name: str) -> Any:
     return _heads[name]
 
 
+def may_differ(name: str) -> tuple[str, ...] | None:
+    """`Head.may_differ` of the head of this name; nothing where it does not say."""
+    return getattr(get_head(name), "may_differ", ())
+
+
 def __getattr__(name: str) -> Any:
     if name == "HugMe":
         return get_head("hugme")

@@ -143,7 +143,7 @@ def one_by_one(features: Features, settings: Sequence[Train], alone: int) -> Too
 def room(features: Features, settings: Sequence[Train]) -> tuple[int, float]:
     """Heads that memory has room for, and the GB that one is planned to take."""
     free = together._room(features.device)
-    cost = together._Group(features, settings[: together.TRIED]).cost()
+    cost = together.Group(features, settings[: together.TRIED]).cost()
     return max(1, int(free / cost)), cost / 1e9
 
 

@@ -3,7 +3,7 @@ import torch
 
 from cache.errors import SettingsError
 from tests.train import made
-from train import together
+from train import group, together
 from train.fit import fit, predict
 from train.heads import names
 from train.stack import Stack, Unstackable
@@ -234,9 +234,9 @@ def test_a_parameter_without_a_part_in_the_loss_is_named():
 def test_memory_decides_how_many_go_at_once(monkeypatch):
     features = made.features(persons=96)
     many = [asked(seed=s, epochs=1, together=8) for s in range(6)]
-    cost = together._Group(features, many[:4]).cost()
+    cost = together.Group(features, many[:4]).cost()
     parameters = sum(p.numel() for p in fit(features, many[0]).model.parameters())
-    assert cost > together.COPIES * 4 * parameters
+    assert cost > group.COPIES * 4 * parameters
     for room, expected in ((2.5 * cost, [2] * 6), (0.1 * cost, [1] * 6), (99 * cost, [6] * 6)):
         monkeypatch.setattr(together, "_room", lambda device, room=room: room)
         assert [done.together for done in fit_many(features, many)] == expected
@@ -246,7 +246,7 @@ def timed(monkeypatch, alone, of_count):
     """As if a step took so long: alone, and in step by how many go."""
     monkeypatch.setattr(together, "seconds_alone", lambda features, settings: alone)
     monkeypatch.setattr(
-        together._Group, "seconds", lambda self: len(self.numbers) * of_count(len(self.numbers))
+        together.Group, "seconds", lambda self: len(self.numbers) * of_count(len(self.numbers))
     )
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # a page of tables alone needs no matplotlib
 SHOWN = 200  # rows of a page's table
 MAPS = 6  # of a page
 FEW = 20  # values that a side of a map may have
+EMPTY = 0.5  # share of a map's cells that may have no fit: points that are strewn make no map
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def is_percent(column: str) -> bool:
 
 def cell(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:.6g}"
+        return f"{value:.5g}"
     return "" if value is None else str(value)
 
 
@@ -154,7 +155,7 @@ def trials_figures(
     caption = f"A line is a fit: its settings, and at the right {said(measure)}."
     sections = [Section("Settings and outcome", figures=[(caption, lines)])]
     few = [name for name in varied if len(values[name]) <= FEW]
-    pairs = [(x, y) for at, y in enumerate(few) for x in few[at + 1 :]][:MAPS]
+    pairs = [(x, y) for at, y in enumerate(few) for x in few[at + 1 :]]
     maps = []
     for x, y in pairs:
         across, up = (sorted(values[name], key=lambda k: _rank(values[name][k])) for name in (x, y))
@@ -167,6 +168,8 @@ def trials_figures(
                     if (json.dumps(row.get(y)), json.dumps(row.get(x))) == (one, other)
                 ]
                 held[i, j] = np.mean(some) if some else np.nan
+        if np.isnan(held).mean() > EMPTY:
+            continue
         ticks = [[cell(values[name][key]) for key in keys] for name, keys in ((x, across), (y, up))]
         scale, unit = (100, " %") if is_percent(measure) else (1, "")
         figure = figures.heat_map(
@@ -174,7 +177,7 @@ def trials_figures(
         )
         rest = ", the mean over the other settings" if len(varied) > 2 else ""
         maps.append((f"{said(measure)}{rest}.", figure))
-    return [*sections, *([Section("Two settings at a time", figures=maps)] if maps else [])]
+    return [*sections, *([Section("Two settings at a time", figures=maps[:MAPS])] if maps else [])]
 
 
 def _rank(value: Any) -> tuple[bool, float, str]:

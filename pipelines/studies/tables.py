@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,10 @@ def tables(
             ("device", "; ".join([trials.device, *trials.words()])),
         ],
         warnings_of(trials.index.note, untrained),
-        [*(Section(one.title, table=one) for one in made), *([figure] if figure else [])],
+        [
+            *(Section(one.title, table=replace(one, title="")) for one in made),
+            *([figure] if figure else []),
+        ],
     )
     fitted = {t.key for t in found.values() if t.new and t.status in ("ok", "failed")}
     return {

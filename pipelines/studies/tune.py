@@ -15,7 +15,14 @@ from cache.store import open_view, view_names
 from pipelines.evaluation import PERCENT, plain
 from pipelines.settings import Settings
 from pipelines.stages import RESULTS
-from pipelines.studies.page import Section, trials_figures, trials_table, warnings_of, write_page
+from pipelines.studies.page import (
+    Section,
+    cell,
+    trials_figures,
+    trials_table,
+    warnings_of,
+    write_page,
+)
 from pipelines.studies.paper import Entry, Summary, summarise
 from pipelines.studies.sweep import plain_cell, write
 from pipelines.studies.trials import Trials, code_of, measuring, searching
@@ -24,6 +31,7 @@ from train.settings import Train
 from train.vary import vary
 
 STATES = {"ok": "complete", "dropped": "pruned", "failed": "failed", "refused": "failed"}
+KEPT = {"val_mAP": "val_map", "val_loss": "val_loss"}  # measure -> its name in a fit's history
 REMARK = "Trials that ended early show the value of their last epoch, and are not compared."
 
 
@@ -44,7 +52,7 @@ def tune(
         raise SettingsError("tune chooses by val: set train.select to val or val_loss")
     trials, folder = searching(settings), RESULTS / "tune"
     more = settings.train.select == "val" and _ranked(trials.index)
-    measure = "val_map" if more else "val_loss"
+    measure = "val_mAP" if more else "val_loss"
     about = _about(trials, settings.train)
     study = Study(folder / "journal.log", settings.train, settings.tune, about, more)
     fitted = _search(study, trials, measure, settings.tune.trials, settings.tune.batch, progress)
@@ -122,13 +130,13 @@ def _search(
         ) -> bool:
             note = f"trial {asked[number].number}, epoch {row['epoch']:.0f}"
             progress(before + len(told), total, note)
-            return study.report(asked[number].number, int(row["epoch"]), row[measure])
+            return study.report(asked[number].number, int(row["epoch"]), row[KEPT[measure]])
 
         for number, trial in trials.run([one.settings for one in asked], watch):
             record = trial.record or {}
             facts = {name: record.get(name) for name in ("best_epoch", "together", "cache_key")}
             facts |= {"trial": trial.key, "reason": trial.reason, "kept": not trial.new}
-            value, state = record.get(measure), STATES[trial.status]
+            value, state = record.get(KEPT[measure]), STATES[trial.status]
             study.tell(asked[number].number, value, state, facts)
             fitted += trial.new and trial.status != "refused"
             told.append(number)
@@ -218,7 +226,7 @@ def _place(row: Mapping[str, Any], measure: str, more: bool) -> tuple[bool, floa
 def in_words(result: Mapping[str, Any]) -> list[str]:
     """The best trial, and what it measures, a sentence each."""
     best, found = result["best"], result["measured"]
-    settings = ", ".join(f"{name} {plain_cell(v)}" for name, v in best["changes"].items())
+    settings = ", ".join(f"{name} {cell(v)}" for name, v in best["changes"].items())
     said = [f"Trial {best['trial']}, {result['measure']} {best['value']:.4f}: {settings}."]
     if found is None:
         return [*said, f"It could not be fitted over the seeds: {result['reason']}."]

@@ -37,7 +37,7 @@ def test_the_best_on_val_is_fitted_over_seeds_and_measured_on_test(asked, tmp_pa
     settings = asked(**study())
     result = tune(settings)
     assert (result["trials"], result["states"]) == (5, {"complete": 5})
-    assert result["measure"] == "val_map" and len(fits) == result["fitted"] == 5 + 2
+    assert result["measure"] == "val_mAP" and len(fits) == result["fitted"] == 5 + 2
     folder = tmp_path / "results" / "tune"
     told = json.loads((folder / "best.json").read_text())
     assert told["best"] == result["best"] and told["measured"] == result["measured"]

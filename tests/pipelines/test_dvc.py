@@ -111,12 +111,12 @@ def test_studies_run_when_asked_for_and_not_otherwise(clone):
 
 def test_tables_are_a_stage_that_fits_only_what_changed(clone, no_networks):
     stage = f"{STUDIES}:tables"
-    set_params(clone, "tables", heads=["mlp", "linear"], grid=0, seeds=[0], settings={})
+    set_params(clone, "tables", heads=["kosti", "linear"], grid=0, seeds=[0], settings={})
     done = dvc(clone, "repro", stage, first=[no_networks])
     assert ran(done) == [stage] and "2 fits, 2 of them now" in done.said
     assert json.loads((clone / "results/tables/tables.json").read_text())["fits"] == 2
     assert ran(dvc(clone, "repro", stage)) == []
-    set_params(clone, "tables", settings={"mlp": {"train.lr": 0.002}})
+    set_params(clone, "tables", settings={"kosti": {"train.lr": 0.002}})
     done = dvc(clone, "repro", stage, first=[no_networks])
     assert ran(done) == [stage] and "2 fits, 1 of them now" in done.said
     git(clone, "add", "-A")

@@ -26,6 +26,7 @@ from train.settings import NO_NUMBER, Train
 
 log = logging.getLogger("train")
 AT_ONCE = 1024  # persons in one forward pass without gradient
+TIMES = 4  # of which the quickest counts
 Row = dict[str, int | float]  # of a fit's history
 
 
@@ -223,6 +224,47 @@ class _Run:
             torch.cuda.set_rng_state(state["random"][1], self.features.device)
         self.kept = {name: value.to(self.features.device) for name, value in state["kept"].items()}
         self.course.load(state["course"])
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Seconds of an epoch: so many steps, one of them, and what comes after the last: scoring val
+    and keeping the epoch."""
+
+    steps: int
+    step: float
+    end: float
+
+    @property
+    def all(self) -> float:
+        return self.steps * self.step + self.end
+
+
+def epoch_seconds(features: Features, settings: Train) -> Epoch:
+    """How long an epoch takes, from a few steps; a closed form has no step."""
+    train, val = features.rows("train"), features.rows("val")
+    with seeded(settings.seed, features.device):
+        run = _Run(features, settings, train)
+        steps = 0 if run.closed else math.ceil(len(train) / settings.batch)
+        step = quickest(lambda: run._descend(train[: settings.batch]), features) if steps else 0.0
+
+        def end() -> None:
+            _validate(run.model, features, val)
+            run.kept = {name: value.clone() for name, value in run.model.state_dict().items()}
+
+        return Epoch(steps, step, quickest(end, features))
+
+
+def quickest(work: Callable[[], Any], features: Features) -> float:
+    """Seconds of the quickest of some times: what else the machine does only adds to them."""
+    times = []
+    for _ in range(TIMES + 1):
+        started = time.perf_counter()
+        work()
+        if features.device.type == "cuda":
+            torch.cuda.synchronize(features.device)
+        times.append(time.perf_counter() - started)
+    return min(times[1:])
 
 
 def fit_key(features: Features, settings: Train) -> str:

@@ -4,7 +4,7 @@ import copy
 import io
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,12 @@ from train.data import Batch, Features
 from train.fit import (
     AT_ONCE,
     Course,
+    Epoch,
     Fitted,
     fit_key,
     optimizer,
     pace,
+    quickest,
     read_state,
     seeded,
     selected_by,
@@ -34,7 +36,6 @@ from train.stack import Stack, Unstackable
 # Copies of a head's parameters: themselves, gradient (twice for a moment), two moments, the kept
 # epoch's, and the fitted head's.
 COPIES = 7
-STEPS = 4  # of which the quickest counts
 
 
 @dataclass(frozen=True)
@@ -229,12 +230,19 @@ class Group:
             self.stack.losses(self.features.batch(rows), self.shared)
         return COPIES * self.stack.weights[0].nbytes + 2 * held / len(self.numbers)
 
-    def seconds(self) -> float:
-        """A step of all."""
+    def seconds(self) -> Epoch:
+        """How long an epoch of all takes, as `epoch_seconds`."""
         some = self.train[: self.first.batch]
         rows = some if self.shared else some.repeat(len(self.numbers))
-        return quickest(
-            lambda: self.step(self.features.batch(rows), self.shared), self.features.device
+
+        def end() -> None:
+            self.validate()
+            self.kept = [self.stack.state(k) for k in range(len(self.numbers))]
+
+        return Epoch(
+            math.ceil(len(self.train) / self.first.batch),
+            quickest(lambda: self.step(self.features.batch(rows), self.shared), self.features),
+            quickest(end, self.features),
         )
 
     def save(self, path: Path) -> None:
@@ -292,15 +300,3 @@ def _generator(seed: int, device: torch.device) -> torch.Generator:
     if device.type == "cpu":
         drawn.set_state(torch.get_rng_state())
     return drawn
-
-
-def quickest(step: Callable[[], Any], device: torch.device) -> float:
-    """Seconds of the quickest of some steps: what else the machine does only adds to them."""
-    times = []
-    for _ in range(STEPS + 1):
-        started = time.perf_counter()
-        step()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - started)
-    return min(times[1:])

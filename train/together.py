@@ -12,8 +12,8 @@ import torch
 from cache.errors import EmocacheError
 from cache.keys import key_of
 from train.data import Features
-from train.fit import Fitted, Row, fit, fit_key, optimizer, read_state, refuse_empty, seeded
-from train.group import Done, Group, quickest
+from train.fit import Fitted, Row, epoch_seconds, fit, fit_key, read_state, refuse_empty
+from train.group import Done, Group
 from train.heads import get_head, may_differ
 from train.settings import Train
 from train.stack import Unstackable
@@ -25,7 +25,7 @@ FREE = {
     *("select", "save_every", "memory", "tensorboard", "together"),
 }
 TRIED = 4  # heads by which the two ways are timed first
-FASTER = 0.9  # the part of its time alone that a head in step may take: below what timing misses
+FASTER = 0.75  # the part of its time alone that a head in step may take: below what timing misses
 ALIKE = 4  # heads of one seed, which see the same batches, that are worth a group of their own
 ROOM = 0.6  # of the memory that is free
 SAVING = 0.05  # of the time, at most, goes into keeping fits in progress
@@ -161,19 +161,19 @@ def _at_once(features: Features, settings: Sequence[Train], ways: dict[str, Way]
     return most if forced else min(most, ways[head].at_once)
 
 
-def _way(features: Features, settings: Sequence[Train], few: "Group", most: int) -> Way:
+def _way(features: Features, settings: Sequence[Train], few: Group, most: int) -> Way:
     """Twice as many go in step as long as each takes clearly less of its time so."""
     own = features.only(get_head(settings[0].head).views(settings[0]))
-    alone = seconds_alone(own, settings[0])
-    count, took, chosen = len(few.numbers), few.seconds(), 1
+    alone = epoch_seconds(own, settings[0]).all
+    count, took, chosen = len(few.numbers), few.seconds().all, 1
     # Again, for whatever else the machine does may have come between.
-    best = alone = min(alone, seconds_alone(own, settings[0]))
+    best = alone = min(alone, epoch_seconds(own, settings[0]).all)
     while count <= most and took / count <= FASTER * best:
         chosen, best = count, took / count
         if count == most:
             break
         count = min(2 * count, most)
-        took = Group(features, settings[:count]).seconds()
+        took = Group(features, settings[:count]).seconds().all
     least = best if chosen > 1 else took / count
     return Way(least / alone, chosen)
 
@@ -184,26 +184,6 @@ def _room(device: torch.device) -> float:
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return ROOM * (torch.cuda.mem_get_info(device)[0] + kept)
     return ROOM * psutil.virtual_memory().available
-
-
-def seconds_alone(features: Features, settings: Train) -> float:
-    """A step of one head by itself; 0 for a closed form, which takes none."""
-    train = features.rows("train")
-    with seeded(settings.seed, features.device):
-        head = get_head(settings.head).setup(settings, features, train)
-        if not any(p.requires_grad for p in head.parameters()):
-            return 0.0
-        steps = optimizer([{"params": list(head.parameters())}], settings, features.device)
-        head.train()
-
-        def step() -> None:
-            batch = features.batch(train[: settings.batch])
-            loss = head.loss(head(batch), batch)
-            steps.zero_grad()
-            loss.backward()
-            steps.step()
-
-        return quickest(step, features.device)
 
 
 def _in_step(

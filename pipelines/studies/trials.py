@@ -6,7 +6,6 @@ index, views, code, how it is measured. Sweeps, studies and tables share them.
 
 import functools
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -149,12 +148,14 @@ class Trials:
         return [f"{head} {way.words()}" for head, way in self.ways.items()]
 
     def plan(self, asked: Sequence[Train]) -> dict[str, Any]:
-        """What `run` would do: asked, kept, refused, left; reasons of those refused; groups of
-        one shape with head, fits, epochs, steps an epoch and seconds a step, measured now; and
-        seconds, of all that is left one after another if none stops early."""
+        """What `run` would do, equal settings counted once: asked, kept, refused, left; reasons of
+        those refused; groups of one shape with head, fits, epochs, steps an epoch and seconds a
+        step, measured now; and seconds, of all that is left one after another if none stops
+        early."""
         from train.data import load
+        from train.fit import epoch_seconds
         from train.heads import get_head
-        from train.together import groups, seconds_alone
+        from train.together import groups
 
         found = [(one, self.find(one)) for one in asked]
         left = {self.key(one): one for one, trial in found if trial is None}
@@ -171,26 +172,27 @@ class Trials:
             except EmocacheError as error:
                 refused += [str(error)] * sum(map(len, several))
                 continue
-            steps = len(features.rows("train"))
             for group in several:
                 first = some[group[0]]
-                step = seconds_alone(features, first)
-                epochs = [some[n].epochs if step else 1 for n in group]
+                epoch = epoch_seconds(features, first)
+                epochs = [some[n].epochs if epoch.steps else 1 for n in group]
                 shapes.append(
                     {
                         "head": first.head,
                         "fits": len(group),
                         "epochs": max(epochs),
-                        "steps": math.ceil(steps / first.batch),
-                        "step_s": step,
-                        "seconds": step * math.ceil(steps / first.batch) * sum(epochs),
+                        "steps": epoch.steps,
+                        "step_s": epoch.step,
+                        "seconds": epoch.all * sum(epochs),
                     }
                 )
+        kept = {trial.key for _, trial in found if trial and trial.status != "refused"}
+        fits = sum(shape["fits"] for shape in shapes)
         return {
-            "asked": len(asked),
-            "kept": sum(t is not None and t.status != "refused" for _, t in found),
+            "asked": len(kept) + fits + len(refused),
+            "kept": len(kept),
             "refused": len(refused),
-            "left": sum(shape["fits"] for shape in shapes),
+            "left": fits,
             "reasons": sorted(set(refused)),
             "groups": shapes,
             "seconds": sum(shape["seconds"] for shape in shapes),

@@ -4,7 +4,7 @@ import torch
 from cache.errors import SettingsError
 from tests.train import made
 from train import group, together
-from train.fit import fit, predict
+from train.fit import Epoch, fit, predict
 from train.heads import names
 from train.stack import Stack, Unstackable
 from train.together import fit_many, groups
@@ -244,16 +244,18 @@ def test_memory_decides_how_many_go_at_once(monkeypatch):
 
 def timed(monkeypatch, alone, of_count):
     """As if a step took so long: alone, and in step by how many go."""
-    monkeypatch.setattr(together, "seconds_alone", lambda features, settings: alone)
+    monkeypatch.setattr(together, "epoch_seconds", lambda features, settings: Epoch(1, 0, alone))
     monkeypatch.setattr(
-        together.Group, "seconds", lambda self: len(self.numbers) * of_count(len(self.numbers))
+        together.Group,
+        "seconds",
+        lambda self: Epoch(1, 0, len(self.numbers) * of_count(len(self.numbers))),
     )
 
 
 @pytest.mark.parametrize(
     ("of_count", "expected"),
     [
-        (lambda k: 0.95, [1] * 9),  # not clearly less
+        (lambda k: 0.8, [1] * 9),  # not clearly less
         (lambda k: 0.5, [4, 4, 4, 4, 4, 4, 4, 4, 1]),  # eight gain nothing over four
         (lambda k: 1 / k, [9] * 9),
         (lambda k: 1 / k if k < 9 else 1, [8] * 8 + [1]),
@@ -268,7 +270,7 @@ def test_as_many_go_in_step_as_clearly_gain_by_it(monkeypatch, of_count, expecte
     found = [done.together for done in fit_many(features, many, ways=ways)]
     assert found == expected and ways["hugme"].at_once == expected[0]
     # What is known of a head is not measured again.
-    monkeypatch.setattr(together, "seconds_alone", lambda *given: pytest.fail("measured again"))
+    monkeypatch.setattr(together, "epoch_seconds", lambda *given: pytest.fail("measured again"))
     assert [done.together for done in fit_many(features, many, ways=ways)] == expected
 
 

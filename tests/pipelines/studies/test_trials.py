@@ -182,5 +182,5 @@ def test_the_plan_counts_what_is_left_and_fits_nothing(asked, fits):
     assert "words" in plan["reasons"][0] and len(fits) == 1
     hugme = next(group for group in plan["groups"] if group["head"] == "hugme")
     assert (hugme["fits"], hugme["epochs"], hugme["steps"]) == (2, 3, 5)  # 80 persons, 16 a step
-    assert hugme["seconds"] == pytest.approx(hugme["step_s"] * 5 * 5)
+    assert hugme["seconds"] > hugme["step_s"] * 5 * 5 > 0  # and val after each
     assert plan["seconds"] == pytest.approx(sum(group["seconds"] for group in plan["groups"]))

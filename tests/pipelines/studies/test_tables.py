@@ -11,10 +11,12 @@ from cache.errors import DataError, SettingsError
 from pipelines.settings import Tables
 from pipelines.studies import paper
 from pipelines.studies.paper import HUGME, RRLA, Papers, difference, entries, grid, half_width
+from pipelines.studies.sweep import sweep
 from pipelines.studies.tables import plan, tables
+from pipelines.studies.tune import tune
 from tests.train import made
 from train.heads import names
-from train.metrics import bootstrap, paired
+from train.metrics import MEASURES, bootstrap, paired
 
 RRLA_HERE = {
     "train.rrla.words": "labels",
@@ -209,3 +211,24 @@ def test_single_labels_have_table_2_in_accuracy(asked, tmp_path):
     row = result["rows"][0]
     assert row["measure"] == "accuracy"
     assert found["table2"].rows[0][1] == f"{100 * row['mean']['accuracy']:.2f}"
+
+
+def test_distributions_have_the_six_measures_and_less_kl_is_better(asked, tmp_path):
+    given = made.arrays(persons=96)
+    rng = np.random.default_rng(0)
+    given["targets"] = rng.dirichlet(np.ones(4), 96).astype(np.float32)
+    made.write_cache(tmp_path / "shares", given)
+    cache = {"cache": {"root": str(tmp_path / "shares")}}
+    result = tables(asked(**cache, **asked_of(heads=["hugme", "mlp"], grid=2, seeds=[0])))
+    found = {table.name: table for table in result["tables"]}
+    assert set(found) == {"table2", "table3"}
+    assert found["table2"].columns[1:7] == list(MEASURES)
+    assert {row["measure"] for row in result["rows"]} == {"kl"}
+    for row, cells in zip(result["rows"][:2], found["table2"].rows, strict=True):
+        assert cells[4] == f"{row['mean']['kl']:.4f}" and "published" not in str(cells)
+    swept = sweep(asked(**cache, sweep={"over": {"train.lr": [1e-5, 3e-3]}}))
+    values = [row["val_kl"] for row in swept["rows"]]
+    assert swept["measure"] == "val_kl" and values == sorted(values)
+    space = {"train.lr": {"low": 1e-5, "high": 1e-2, "log": True}}
+    tuned = tune(asked(**cache, tune={"space": space, "trials": 3, "seeds": [0]}))
+    assert tuned["measure"] == "val_loss" and tuned["measured"]["measure"] == "kl"

@@ -156,11 +156,11 @@ class Group:
         unknown = [math.nan] * len(self.numbers)
         if not len(self.val):
             return unknown, unknown
-        total = torch.zeros(len(self.numbers), dtype=torch.float64, device=self.val.device)
+        total = torch.zeros(len(self.numbers), dtype=torch.float64)
         scores = []
         for batch in self.features.batches(self.val, AT_ONCE):
             loss, found = self.stack.validate(batch)
-            total += loss.double() * len(batch.box)
+            total += loss.cpu().double() * len(batch.box)
             scores.append(found)
         true = self.features.truth(self.val) > 0.5
         together = torch.cat(scores, dim=1)

@@ -13,6 +13,8 @@ def mean_average_precision(
     AP = mean over the positives of the precision among all that score at least as high, which
     counts equal scores as one threshold. NaN where no label has a positive.
     """
+    if scores.device.type == "mps":  # which has no float64
+        true, scores = true.cpu(), scores.cpu()
     persons = true.shape[0]
     falling = scores.transpose(-1, -2).contiguous()  # (..., C, N)
     ordered, order = falling.sort(-1)

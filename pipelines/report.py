@@ -8,7 +8,6 @@ import base64
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.resources import files
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
@@ -127,12 +126,14 @@ def write_report(data: ReportData, path: Path) -> Path:
 
     Raises DataError when the metrics are not of `data.split`, and for a graph that is not (C, C).
     """
-    from jinja2 import Environment
+    from jinja2 import Environment, PackageLoader
 
-    template = files("pipelines").joinpath("templates", "report.html").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    templates = PackageLoader("pipelines", "templates")
+    environment = Environment(
+        loader=templates, autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters |= {"percent": percent, "thousands": thousands, "two": two, "four": four}
-    page = environment.from_string(template).render(**_content(data))
+    page = environment.get_template("report.html").render(**_content(data))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
     return path

@@ -4,7 +4,6 @@ on. It opens anywhere, asks no network and holds no script, like the report of a
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,11 +41,13 @@ def write_page(
 ) -> Path:
     """Write the page to `path` and return it. `facts` are what the numbers rest on, e.g. ("N",
     "3,315 persons"); `warnings` stand above all else. All text is escaped."""
-    from jinja2 import Environment
+    from jinja2 import Environment, PackageLoader
 
-    template = files("pipelines").joinpath("templates", "study.html").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    page = environment.from_string(template).render(
+    templates = PackageLoader("pipelines", "templates")
+    environment = Environment(
+        loader=templates, autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    page = environment.get_template("study.html").render(
         title=title,
         facts=facts,
         warnings=warnings,

@@ -27,7 +27,7 @@ def sweep(
 ) -> None:
     """Fit a head at each point of a grid of settings, many at once; compare them on val.
 
-    Example: emocache sweep --over train.lr=[1e-4,3e-4,1e-3] --over train.hugme.beta=[0,0.5,1]
+    Example: emocache sweep --over 'train.lr=[1e-4,3e-4]' --over 'train.hugme.beta=[0,0.5,1]'
     """
     from pipelines.studies import sweep as study
 
@@ -46,7 +46,7 @@ def _grid(texts: list[str]) -> list[str]:
     for text in texts:
         name, equals, values = text.partition("=")
         if not equals or not values.strip().startswith("["):
-            raise SettingsError(f"--over {text!r}: write it as --over train.lr=[1e-4, 3e-4]")
+            raise SettingsError(f"--over {text!r}: write it as --over 'train.lr=[1e-4, 3e-4]'")
         pairs.append(f"{name.strip()}: {values}")
     return [f"sweep.over={{{', '.join(pairs)}}}", "sweep.points=[]"] if pairs else []
 
@@ -83,8 +83,9 @@ def _show_sweep(result: dict[str, Any]) -> None:
     main, names = result["measure"], result["names"]
     percent = is_percent(main)
     scale, digits = (100, 2) if percent else (1, 4)
+    short = [name.removeprefix("train.") for name in names]
     table = Table(
-        "", *names, f"{main}{' %' if percent else ''}", "interval", "best epoch", "remark"
+        "", *short, f"{main}{' %' if percent else ''}", "interval", "best epoch", "remark"
     )
     for place, row in enumerate(result["rows"][:FEW], 1):
         known = row.get(main) is not None
@@ -165,7 +166,7 @@ def tables(
 ) -> None:
     """The papers' tables and sensitivity figure, from the cache: fits only what is not kept.
 
-    Example: emocache tables --set tables.seeds=[0,1,2,3,4]
+    Example: emocache tables --set 'tables.seeds=[0,1,2,3,4]'
     """
     from pipelines.studies import tables as study
 

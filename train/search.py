@@ -151,6 +151,16 @@ class Study:
         finally:
             lock.release()
 
+    @contextlib.contextmanager
+    def finishing(self) -> Iterator[None]:
+        """One process at a time does what comes after the search; the next finds it done."""
+        lock = _Lock(self.journal, "finishing")
+        lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
     def _trials(self) -> list[FrozenTrial]:
         """All but those that were stopped and asked again."""
         found = self._study.get_trials(deepcopy=False)

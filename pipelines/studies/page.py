@@ -152,7 +152,9 @@ def trials_figures(
     varied = [name for name in names if len(values[name]) > 1]
     if not varied:
         return []
-    lines = figures.parallel_coordinates(good, varied, measure, more)
+    scale, unit = (100, " %") if is_percent(measure) else (1, "")
+    shown = [{**row, said(measure) + unit: scale * row[measure]} for row in good]
+    lines = figures.parallel_coordinates(shown, varied, said(measure) + unit, more)
     caption = f"A line is a fit: its settings, and at the right {said(measure)}."
     sections = [Section("Settings and outcome", figures=[(caption, lines)])]
     few = [name for name in varied if len(values[name]) <= FEW]
@@ -172,7 +174,6 @@ def trials_figures(
         if np.isnan(held).mean() > EMPTY:
             continue
         ticks = [[cell(values[name][key]) for key in keys] for name, keys in ((x, across), (y, up))]
-        scale, unit = (100, " %") if is_percent(measure) else (1, "")
         figure = figures.heat_map(
             scale * held, (x, ticks[0]), (y, ticks[1]), said(measure) + unit, None, more
         )

@@ -113,7 +113,9 @@ def summarise(entry: Entry, trials: Sequence[Trial], split: str, confidence: flo
         values = [one.get(name) for one in measured]
         if isinstance(value, float) and all(isinstance(v, float) for v in values):
             mean[name] = float(np.mean(values))
-            half[name] = half_width(np.array(values), confidence)
+            # A closed form has no seeds: one fit stands for all.
+            fits = values if len({trial.key for trial in trials}) > 1 else values[:1]
+            half[name] = half_width(np.array(fits), confidence)
     drawn = np.mean([record["drawn"][split] for record in records], axis=0)
     low, high = metrics.interval_of(mean[main], drawn, confidence)
     rows = [record["per_class"][split] for record in records]
@@ -175,11 +177,17 @@ class Papers:
         found = self.values.get(head, {}) if without else self.values.get("heads", {})
         return found.get(without or head, {}).get(measure, math.nan)
 
-    def note(self, dataset: str) -> list[str]:
+    def note(self, dataset: str, rows: Sequence[Summary] = ()) -> list[str]:
+        """What is to be said of the published values beside these rows."""
         if not self.values:
             return []
-        sources = [f"{head}: {one['source']}" for head, one in self.values.get("heads", {}).items()]
-        said = ["Published values are those of the papers, which name neither release nor N. "]
+        here = {one.entry.head for one in rows}
+        sources = [
+            f"{head}: {one['source']}"
+            for head, one in self.values.get("heads", {}).items()
+            if not here or head in here
+        ]
+        said = "Published values are those of the papers, which name neither release nor N."
         if not self.alike:
-            said[0] += f"Ours are on {dataset}: they cannot be compared with them. "
-        return [said[0] + f"Sources: {'; '.join(sources)}."]
+            said += f" Ours are on {dataset}: they cannot be compared with them."
+        return [f"{said} Sources: {'; '.join(sources)}." if sources else said]

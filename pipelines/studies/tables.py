@@ -67,7 +67,7 @@ def tables(
     ]
     cells = [found[seeds * len(rows) + n] for n in range(len(points))]
     dataset = trials.index.dataset
-    made = papers_tables(summaries, dataset, confidence)
+    made = papers_tables(summaries, dataset, confidence, settings.tables.settings)
     folder = RESULTS / "tables"
     folder.mkdir(parents=True, exist_ok=True)
     for table in made:
@@ -156,7 +156,12 @@ def _value(trial: Trial, split: str) -> float | None:
 # ---- tables --------------------------------------------------------------------------------
 
 
-def papers_tables(found: Sequence[Summary], dataset: str, confidence: float) -> list[Table]:
+def papers_tables(
+    found: Sequence[Summary],
+    dataset: str,
+    confidence: float,
+    own: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[Table]:
     """Tables 1 to 4 as far as the data have them: see docs/studies.md."""
     known = next((one for one in found if not one.missing), None)
     if known is None:
@@ -177,7 +182,18 @@ def papers_tables(found: Sequence[Summary], dataset: str, confidence: float) -> 
         rows = [one for one in found if one.entry.head == head]
         if rows:
             made.append(_ablations(name, title, rows, papers, dataset, confidence))
-    return made
+    return [replace(table, notes=[*table.notes, *_settings(table, own or {})]) for table in made]
+
+
+def _settings(table: Table, own: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A sentence for each head of the table that has settings of its own."""
+    here = {*table.columns, *(row[0] for row in table.rows)}
+    said = []
+    for head, some in own.items():
+        if head in here and some:
+            changes = ", ".join(f"{n.removeprefix('train.')} {v}" for n, v in some.items())
+            said.append(f"{head} has settings of its own ({changes}), else those of params.yaml.")
+    return said
 
 
 def _per_class(heads: Sequence[Summary], papers: Papers, dataset: str) -> Table:
@@ -211,7 +227,7 @@ def _per_class(heads: Sequence[Summary], papers: Papers, dataset: str) -> Table:
             _means(there),
             *([f"Random order would reach an mAP of {_percent(there[0].mean['random_mAP'])} %."]),
             *_missing(heads),
-            *papers.note(dataset),
+            *papers.note(dataset, heads),
         ],
         groups=[len(labels)],
     )
@@ -246,7 +262,7 @@ def _heads(heads: Sequence[Summary], papers: Papers, dataset: str, kind: str) ->
             *([papers.title] if papers.values else []),
         ],
         rows,
-        [_means(there), *_missing(heads), *papers.note(dataset)],
+        [_means(there), *_missing(heads), *papers.note(dataset, heads)],
     )
 
 
@@ -292,11 +308,11 @@ def _ablations(
         [
             "head",
             main,
-            "over pictures",
+            f"{main} over pictures",
             *(extra.replace("_", "-") for extra in more),
             "difference",
-            "over pictures",
-            *([papers.title, "difference"] if papers.values else []),
+            "difference over pictures",
+            *([papers.title, "published difference"] if papers.values else []),
         ],
         cells,
         [
@@ -304,7 +320,7 @@ def _ablations(
             f"A difference is that to the first row, with its {confidence:.0%} interval over "
             "resamples of the pictures that both share.",
             *_missing(rows),
-            *papers.note(dataset),
+            *papers.note(dataset, rows),
         ],
         groups=[1] if len(cells) > 1 else [],
     )
@@ -318,7 +334,10 @@ def _means(there: Sequence[Summary]) -> str:
     one = f"One fit, seed {', '.join(map(str, seeds))}; "
     said = f"{over}interval; " if len(seeds) > 1 else one
     n = f"{numbers.get('n_evaluated', 0):,} persons of {numbers.get('dataset', '')}"
-    return f"{said}intervals over pictures resample the {n} ({level}, the seeds held)."
+    return (
+        f"{said}intervals over pictures ({level}) resample the pictures of the {n}: what another "
+        "seed would change is not in them."
+    )
 
 
 def _missing(rows: Sequence[Summary]) -> list[str]:
@@ -409,10 +428,11 @@ def _figure(
     seed = settings.tables.seeds[0]
     known = next(t for t in trials if t.measured(split)).measured(split)
     width = 50 * (known[f"{main}_high"] - known[f"{main}_low"]) * (scale / 100)
+    framed = "" if -1 in mark else "The frame is the paper's choice. "
+    level = f"{settings.evaluate.confidence:.0%}"
     caption = (
         f"HugMe over β, the weight of its classifier against the label view, and λ, that of L_C "
-        f"against L_DC; one fit a cell, seed {seed}, N {known['n_evaluated']:,}. The frame is the "
-        f"paper's choice. A cell's {settings.evaluate.confidence:.0%} interval over pictures is "
-        f"about ± {width:.2f}{unit}."
+        f"against L_DC; one fit a cell, seed {seed}, N {known['n_evaluated']:,}. {framed}A cell's "
+        f"{level} interval over pictures is about ± {width:.2f}{unit}."
     )
     return Section("Figure 2: how HugMe depends on β and λ", figures=[(caption, figure)])

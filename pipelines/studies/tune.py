@@ -63,10 +63,11 @@ def tune(
     final = measuring(settings, ["val", settings.evaluate.split])
     again = tuple(vary(best.settings, {"train.seed": seed}) for seed in settings.tune.seeds)
     done = {}
-    for number, trial in final.run(again):
-        done[number] = trial
-        fitted += trial.new and trial.status != "refused"
-        progress(len(rows), len(rows), f"the best, {len(done)} of {len(again)} seeds")
+    with study.finishing():
+        for number, trial in final.run(again):
+            done[number] = trial
+            fitted += trial.new and trial.status != "refused"
+            progress(len(rows), len(rows), f"the best, {len(done)} of {len(again)} seeds")
     evaluate = settings.evaluate
     summary = summarise(
         Entry(best.settings.head, "", again),
@@ -99,7 +100,7 @@ def tune(
     return {
         **result,
         "fitted": fitted,
-        "ways": trials.words(),
+        "ways": [*trials.words(), *final.words()],
         "journal": str(folder / "journal.log"),
         "params": str(folder / "params.yaml"),
         "report": str(page),
@@ -135,7 +136,12 @@ def _search(
         for number, trial in trials.run([one.settings for one in asked], watch):
             record = trial.record or {}
             facts = {name: record.get(name) for name in ("best_epoch", "together", "cache_key")}
-            facts |= {"trial": trial.key, "reason": trial.reason, "kept": not trial.new}
+            facts |= {
+                "seconds": record.get("seconds"),
+                "trial": trial.key,
+                "reason": trial.reason,
+                "kept": not trial.new,
+            }
             value, state = record.get(KEPT[measure]), STATES[trial.status]
             study.tell(asked[number].number, value, state, facts)
             fitted += trial.new and trial.status != "refused"
@@ -190,7 +196,8 @@ def _write_page(
 ) -> Path:
     rows = []
     for one in found:
-        facts = {n: one["facts"].get(n) for n in ("best_epoch", "reason", "trial", "cache_key")}
+        names_of = ("best_epoch", "seconds", "reason", "trial", "cache_key")
+        facts = {name: one["facts"].get(name) for name in names_of}
         plainly = {n: plain_cell(v) for n, v in one.items() if n not in ("facts", "value", "state")}
         rows.append({"status": one["state"], measure: one["value"], **plainly, **facts})
     rows.sort(key=lambda row: _place(row, measure, more))
@@ -230,6 +237,8 @@ def in_words(result: Mapping[str, Any]) -> list[str]:
     said = [f"Trial {best['trial']}, {result['measure']} {best['value']:.4f}: {settings}."]
     if found is None:
         return [*said, f"It could not be fitted over the seeds: {result['reason']}."]
+    if running := result["states"].get("running"):
+        said.append(f"{running} trials still run elsewhere: give the command again after them.")
     main = found["measure"]
     scale, unit = (100, " %") if main in PERCENT else (1, "")
     half = found["half_over_seeds"]

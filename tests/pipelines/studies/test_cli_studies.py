@@ -65,7 +65,7 @@ def test_the_grid_can_be_typed(emocache):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--over", "train.lr=3"], "--over train.lr=[1e-4, 3e-4]"),
+        (["--over", "train.lr=3"], "--over 'train.lr=[1e-4, 3e-4]'"),
         (["--over", "lr=[1, 2]"], "sweep.over.lr"),
         (["--over", "train.lrr=[1, 2]"], "did you mean train.lr"),
         (["--over", "train.mlp.dropout=[0, 0.5]"], "set train.head to mlp"),

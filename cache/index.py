@@ -230,7 +230,7 @@ def damage_of(root: Path) -> str:
     except OSError:
         about = None
     mend = "run `emocache cache repair`, or `dvc checkout --force` where DVC tracks it"
-    if about is None:
+    if about is None or not {"format", "files"} <= about.keys():  # another file of the cache
         return f"{folder / 'index.json'} is missing or damaged: {mend}"
     if about["format"] != FORMAT:
         return (

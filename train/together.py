@@ -168,7 +168,8 @@ def _way(features: Features, settings: Sequence[Train], few: Group, most: int) -
     count, took, chosen = len(few.numbers), few.seconds().all, 1
     # Again, for whatever else the machine does may have come between.
     best = alone = min(alone, epoch_seconds(own, settings[0]).all)
-    while count <= most and took / count <= FASTER * best:
+    # The last few may just join, where they do not cost more than they would by themselves.
+    while count <= most and took / count <= (FASTER if count >= 2 * chosen else 1) * best:
         chosen, best = count, took / count
         if count == most:
             break

@@ -91,3 +91,13 @@ def test_person_id_is_of_picture_and_box():
     box = (1.0, 2.0, 3.0, 4.0)
     assert person_id("a", box) == person_id("a", box)
     assert len({person_id("a", box), person_id("b", box), person_id("a", (1, 2, 3, 4.5))}) == 3
+
+
+def test_another_sealed_file_in_the_place_of_the_index_is_damage(tmp_path):
+    from tests.train import made
+
+    made.write_cache(tmp_path, made.arrays(persons=8))
+    for other in ({"rows": [0]}, {"format": 2, "views": {}}):
+        (tmp_path / "index" / "index.json").write_bytes(sealed_text(other))
+        with pytest.raises(CacheError, match="missing or damaged"):
+            Index.read(tmp_path)

@@ -244,11 +244,11 @@ def test_memory_decides_how_many_go_at_once(monkeypatch):
 
 def timed(monkeypatch, alone, of_count):
     """As if a step took so long: alone, and in step by how many go."""
-    monkeypatch.setattr(together, "epoch_seconds", lambda features, settings: Epoch(1, 0, alone))
+    monkeypatch.setattr(together, "epoch_seconds", lambda features, settings: Epoch(1, 0.0, alone))
     monkeypatch.setattr(
         together.Group,
         "seconds",
-        lambda self: Epoch(1, 0, len(self.numbers) * of_count(len(self.numbers))),
+        lambda self: Epoch(1, 0.0, len(self.numbers) * float(of_count(len(self.numbers)))),
     )
 
 

@@ -22,6 +22,7 @@ from pipelines.console import (
     Set,
     bar,
     counts,
+    duration,
     err,
     escape,
     out,
@@ -163,17 +164,13 @@ def _show_plan(found: dict[str, Any]) -> None:
     if found["estimate"]:
         of = found["estimate"]
         out.print(
-            f"about {_duration(of['seconds'])} on one {of['device']}, {_size(of['bytes'])} in "
+            f"about {duration(of['seconds'])} on one {of['device']}, {_size(of['bytes'])} in "
             f"{of['files']:,} files (reckoned from {of['pictures']} pictures computed now)"
         )
         out.print(f"time goes to {_shares(of['parts'])}")
     untrained(found["untrained"])
     for warning in found["warnings"]:
         out.print(f"[yellow]{escape(warning)}[/]")
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def _size(count: int) -> str:
@@ -246,7 +243,7 @@ def _show_extract(result: dict[str, Any]) -> None:
     if speed["rows"]:
         out.print(
             f"{speed['pictures']:,} pictures, {speed['rows']:,} rows in "
-            f"{_duration(speed['seconds'])}: {speed['pictures_per_s']:.1f} pictures/s, "
+            f"{duration(speed['seconds'])}: {speed['pictures_per_s']:.1f} pictures/s, "
             f"{speed['rows_per_s']:.1f} rows/s; time went to {_shares(speed['parts'])}"
         )
     if not result["networks"] and not result["skipped"]:

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from cache.errors import SettingsError
 from pipelines import settings as params
-from pipelines.console import PARAMS, Json, Params, Set, bar, escape, out, say, untrained
+from pipelines.console import PARAMS, Json, Params, Set, bar, duration, escape, out, say, untrained
 
 FEW = 15  # rows that are printed; all stand in the files
 Plan = Annotated[bool, typer.Option("--plan", help="Say what would be fitted, and stop.")]
@@ -65,13 +65,9 @@ def _show_plan(found: dict[str, Any]) -> None:
         )
     if found["left"]:
         out.print(
-            f"about {_duration(found['seconds'])} one after another on {found['device']} if none "
+            f"about {duration(found['seconds'])} one after another on {found['device']} if none "
             "stops early (reckoned from a few steps of each)"
         )
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def _show_sweep(result: dict[str, Any]) -> None:

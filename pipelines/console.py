@@ -82,3 +82,7 @@ def bar(what: str, quiet: bool) -> Iterator[Callable[..., None]]:
 
 def counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{n:,} {name}" for name, n in counts.items()) or "none"
+
+
+def duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

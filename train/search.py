@@ -143,19 +143,20 @@ class Study:
     def _alone(self) -> Iterator[None]:
         """Others wait, so that counting the trials and asking for more is one step. The system
         takes the lock back from a process that dies."""
-        with writing_to(self.journal):
-            lock = _Lock(self.journal, "asking")
-            lock.acquire()
-        try:
+        with self._locked("asking"):
             yield
-        finally:
-            lock.release()
 
     @contextlib.contextmanager
     def finishing(self) -> Iterator[None]:
         """One process at a time does what comes after the search; the next finds it done."""
-        lock = _Lock(self.journal, "finishing")
-        lock.acquire()
+        with self._locked("finishing"):
+            yield
+
+    @contextlib.contextmanager
+    def _locked(self, why: str) -> Iterator[None]:
+        with writing_to(self.journal):
+            lock = _Lock(self.journal, why)
+            lock.acquire()
         try:
             yield
         finally:

@@ -53,9 +53,10 @@ from threadpoolctl import threadpool_limits
 from cache.audit import leaked_persons
 from cache.errors import DataError
 from cache.index import Index
+from cache.manifest import write_manifest
 from cache.settings import Cache
-from cache.shards import ArraySpec
-from cache.store import ViewSpec, open_view, write_manifest
+from cache.spec import ArraySpec, ViewSpec
+from cache.store import open_view
 from extract.datasets import READERS, Dataset, PersonRecord, PictureRecord
 from extract.prepare import prepare
 from extract.run import extract
@@ -445,7 +446,9 @@ def main() -> None:
         for kind, reader in (("shares", Shares), ("majority", Majority)):
             result["extracted"][kind] = bench.label(reader)
             result[kind] = bench.run(kind)
-        result["weights"] = [in_words(one) for one in open_view(bench.cache.root, "body").weights]
+        result["weights"] = [
+            in_words(one) for one in open_view(bench.cache.root, "body").spec.weights
+        ]
         result["seconds"] = {
             **{name: round(took, 1) for name, took in bench.seconds.items()},
             "all": round(time.perf_counter() - started, 1),

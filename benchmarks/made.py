@@ -16,9 +16,10 @@ import numpy as np
 import pyarrow as pa
 
 from cache.index import PERSONS, PICTURES, Index
-from cache.shards import ArraySpec, Compression
-from cache.store import ViewSpec, write_manifest
-from cache.writer import Row, ViewWriter
+from cache.manifest import write_manifest
+from cache.shards import Compression
+from cache.spec import ArraySpec, Row, ViewSpec
+from cache.writer import ViewWriter
 from pipelines.process import settle
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def paper_specs() -> dict[str, ViewSpec]:
     shapes: Any = Shapes()
     return {
         name: ViewSpec(
-            name, view.rows, view.arrays(shapes), {"made": name}, facts=view.facts(shapes)
+            name, view.space, view.arrays(shapes), {"made": name}, facts=view.facts(shapes)
         )
         for name, view in views.items()
     }
@@ -64,7 +65,7 @@ def make_cache(root: Path, sizes: Mapping[str, int], shard_rows: int = 1024) -> 
     index = make_index(sizes)
     index.write(root)
     for spec in paper_specs().values():
-        fill(root, spec, index.ids(spec.rows), shard_rows)
+        fill(root, spec, index.ids(spec.space), shard_rows)
     write_manifest(root, index.digest())
     return index
 
@@ -110,10 +111,10 @@ def made_features(
     rng = np.random.default_rng(0)
     views = {}
     for name, spec in paper_specs().items():
-        rows = labels if spec.rows == "labels" else count
+        rows = labels if spec.space == "labels" else count
         kept = {n: array for n, array in spec.arrays.items() if n not in skipped}
         arrays = {n: _by_blocks(rng, array, rows) for n, array in kept.items()}
-        views[name] = ViewData(spec.rows, arrays, np.ones(rows, np.uint8), facts=spec.facts)
+        views[name] = ViewData(spec.space, arrays, np.ones(rows, np.uint8), facts=spec.facts)
     corner = rng.uniform(0, 200, (count, 2))
     return from_arrays(
         views=views,

@@ -26,7 +26,7 @@ from typing import Any, Protocol
 import numpy as np
 from made import machine  # isort: split
 
-from cache.store import STATUS
+from cache.statuses import STATUS
 from train.data import Features, ViewData, from_arrays
 from train.fit import fit, predict
 from train.metrics import mean_average_precision, random_order

@@ -23,8 +23,8 @@ import numpy as np
 from awscrt.checksums import crc32c
 from made import EMOTIC, fill, machine, make_cache, size_of
 
-from cache.shards import ArraySpec
-from cache.store import ViewSpec, open_view
+from cache.spec import ArraySpec, ViewSpec
+from cache.store import open_view
 
 WIDTH = 2048
 Read = Callable[[], Any]

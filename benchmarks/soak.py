@@ -26,9 +26,9 @@ from PIL import Image
 from cache.check import verify
 from cache.index import Index
 from cache.settings import Cache
-from cache.shards import ArraySpec
-from cache.store import WORDS, ViewSpec, open_view
-from cache.writer import Row
+from cache.spec import ArraySpec, Row, ViewSpec
+from cache.statuses import WORDS
+from cache.store import open_view
 from extract import images
 from extract import settings as config
 from extract.datasets import READERS, Dataset, PersonRecord, PictureRecord
@@ -125,21 +125,21 @@ class Plain(View):
         return {"features": ArraySpec((3,), "float32")}
 
     def spec(self, networks):
-        return ViewSpec(self.name, self.rows, self.arrays(networks), self.parts(networks))
+        return ViewSpec(self.name, self.space, self.arrays(networks), self.parts(networks))
 
     def compute(self, inputs, networks):
         return [Row("ok", {"features": value}) for value in inputs]
 
 
 class Colour(Plain):
-    name, rows = "colour", "persons"
+    name, space = "colour", "persons"
 
     def prepare(self, subject):
         return images.crop(subject.pixels, subject.box).mean((0, 1))
 
 
 class Whole(Plain):
-    name, rows = "whole", "pictures"
+    name, space = "whole", "pictures"
 
     def prepare(self, subject):
         return subject.pixels.mean((0, 1))

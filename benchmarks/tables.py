@@ -32,8 +32,8 @@ from made import EMOTIC, ROOT, fill, machine, make_index, paper_specs, size_of  
 import torch
 
 from cache.index import Index
-from cache.shards import ArraySpec
-from cache.store import ViewSpec, write_manifest
+from cache.manifest import write_manifest
+from cache.spec import ArraySpec, ViewSpec
 from pipelines.settings import Settings, load
 from pipelines.studies.paper import entries, grid
 from pipelines.studies.trials import Trials
@@ -68,7 +68,7 @@ def made_cache(root: Path, persons: int) -> Index:
     index.write(root)
     words = ViewSpec("words", "labels", {"features": ArraySpec((WORDS,), "float16")}, {"made": ""})
     for spec in (*paper_specs().values(), words):
-        fill(root, spec, index.ids(spec.rows))
+        fill(root, spec, index.ids(spec.space))
     write_manifest(root, index.digest())
     return index
 

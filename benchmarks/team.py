@@ -112,7 +112,7 @@ def write_npy(source: Path, persons: int, folder: Path, sizes: dict[str, int]) -
     folder.mkdir(parents=True, exist_ok=True)
     index = make_index(sizes)
     arrays = [
-        (view.rows, view.read(name).reshape(len(view), -1))
+        (view.space, view.read(name).reshape(len(view), -1))
         for view in (open_view(source, name) for name in VIEWS if name != "labels")
         for name in view.spec.arrays
     ]

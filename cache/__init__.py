@@ -9,7 +9,7 @@ from cache.errors import (
     WeightsError,
 )
 from cache.index import Index
-from cache.store import View, open_view
+from cache.store import StoredView, open_view
 
 __all__ = [
     "CacheError",
@@ -18,7 +18,7 @@ __all__ = [
     "Index",
     "KeyMismatch",
     "SettingsError",
-    "View",
+    "StoredView",
     "WeightsError",
     "open_view",
 ]

@@ -9,19 +9,20 @@ from typing import Any
 
 import numpy as np
 
+from cache.boxes import iou
 from cache.errors import DataError, SettingsError
-from cache.index import Index
-from cache.store import STATUS, View, open_view, path_of
+from cache.index import SPLITS, Index, split_order
+from cache.paths import view_folder
+from cache.progress import Progress, silent
+from cache.statuses import STATUS
+from cache.store import StoredView, open_view
 
 NEAR = 0.9  # the least cosine of two pictures that count as one: docs/cache.md has figures
 SAME_PERSON = 0.95  # the least IoU of two boxes that count as one person's
-SPLITS = ("train", "val", "test")
 FITTED = ("train", "val")  # a head has seen those before a split in this row
 VIEW = "scene"
 EXAMPLES = 20
 BLOCK = 2048  # pictures of each side compared at once: 16 MB of the paper's features as float32
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Audit:
         return asdict(self)
 
 
-def audit(root: Path, near: float = NEAR, progress: Progress = lambda done, total: None) -> Audit:
+def audit(root: Path, near: float = NEAR, progress: Progress = silent) -> Audit:
     """Compare every two splits of the cache at `root`.
 
     All persons count but the removed ones: annotation can leak before its pictures are there.
@@ -94,7 +95,7 @@ def audit(root: Path, near: float = NEAR, progress: Progress = lambda done, tota
     counted = np.flatnonzero(index.person_status != "removed")
     pictures = _Pictures(root, index, near)
     boxes = _Boxes(index, counted, pictures)
-    names = sorted(set(index.splits[counted].tolist()), key=_order)
+    names = sorted(set(index.splits[counted].tolist()), key=split_order)
     persons = {name: counted[index.splits[counted] == name] for name in names}
     pairs = list(combinations(names, 2))
     total = sum(pictures.blocks(persons[a], persons[b]) for a, b in pairs)
@@ -109,7 +110,7 @@ def audit(root: Path, near: float = NEAR, progress: Progress = lambda done, tota
         near,
         [_overlap((a, b), persons[a], persons[b], pictures, boxes, step) for a, b in pairs],
         [_repeats(name, rows, boxes) for name, rows in persons.items()],
-        gaps(root),
+        pictures.gaps(),
     )
 
 
@@ -122,7 +123,7 @@ def leaked_persons(root: Path, split: str, near: float = NEAR) -> np.ndarray:
     Raises DataError for an unknown split, else what `audit` raises.
     """
     index = Index.read(root)
-    known = sorted({*SPLITS, *index.splits.tolist()}, key=_order)
+    known = sorted({*SPLITS, *index.splits.tolist()}, key=split_order)
     if split not in known:
         raise DataError(f"there is no split {split!r}: the cache {root} has {', '.join(known)}")
     before = FITTED[: FITTED.index(split)] if split in FITTED else FITTED
@@ -138,22 +139,7 @@ def leaked_persons(root: Path, split: str, near: float = NEAR) -> np.ndarray:
 def gaps(root: Path) -> list[str]:
     """What keeps near-duplicates in the cache at `root` from being found, in sentences; none where
     every picture can be compared. Raises CacheError where index or view is absent or damaged."""
-    view, why = _scene(root)
-    if view is None:
-        return [f"near-duplicate pictures were not sought: {why}"]
-    index = Index.read(root)
-    there = np.unique(index.picture_rows[index.person_status != "removed"])
-    blind = int((~_seen(view, index)[there]).sum())
-    if not blind:
-        return []
-    return [
-        f"{blind} of {len(there)} pictures have no {VIEW} features (not extracted yet, not usable, "
-        "or nobody in them counts): near-duplicates of them were not sought"
-    ]
-
-
-def _order(split: str) -> tuple[int, str]:
-    return (SPLITS.index(split) if split in SPLITS else len(SPLITS), split)
+    return _Pictures(root, Index.read(root), NEAR).gaps()
 
 
 def _overlap(
@@ -175,8 +161,8 @@ def _overlap(
         nearest = sorted(nearest, key=lambda pair: -pair.alike)[:EXAMPLES]
         step()
     a, b = pictures.equal(some, others)
-    x, y, iou = boxes.between(*splits)
-    equal = iou == 1
+    x, y, alike = boxes.between(*splits)
+    equal = alike == 1
     told = boxes.same[x[equal]]  # who stands on both sides is not near to someone else as well
     close = ~equal & ~np.isin(boxes.same[x], told) & ~np.isin(boxes.same[y], told)
     return Overlap(
@@ -188,23 +174,23 @@ def _overlap(
         (int(touched[0].sum()), int(touched[1].sum())),
         {
             "equal_pictures": pictures.examples(a, b, np.ones(len(a))),
-            "equal_boxes": boxes.examples(x[equal], y[equal], iou[equal]),
-            "near_boxes": boxes.examples(x[close], y[close], iou[close]),
+            "equal_boxes": boxes.examples(x[equal], y[equal], alike[equal]),
+            "near_boxes": boxes.examples(x[close], y[close], alike[close]),
             "near_pictures": nearest,
         },
     )
 
 
 def _repeats(split: str, persons: np.ndarray, boxes: "_Boxes") -> Repeats:
-    x, y, iou = boxes.between(split, split)
-    equal = iou == 1
+    x, y, alike = boxes.between(split, split)
+    equal = alike == 1
     return Repeats(
         split,
         len(persons) - len(np.unique(boxes.same[persons])),
         int((~equal).sum()),
         {
-            "equal_boxes": boxes.examples(x[equal], y[equal], iou[equal]),
-            "near_boxes": boxes.examples(x[~equal], y[~equal], iou[~equal]),
+            "equal_boxes": boxes.examples(x[equal], y[equal], alike[equal]),
+            "near_boxes": boxes.examples(x[~equal], y[~equal], alike[~equal]),
         },
     )
 
@@ -220,10 +206,25 @@ class _Pictures:
         self.paths = index.pictures["path"].to_pylist()
         # Equal bytes have one row; a merge may bring the same path under other bytes.
         self.same = np.unique(self.paths, return_inverse=True)[1]  # (M,) one number a path
+        self.there = np.unique(self.rows[index.person_status != "removed"])
+        # (M,) bool: the pictures that have features; the index may have grown since.
         self.seen, self.features = np.zeros(len(self.paths), bool), np.zeros((0, 0))
-        view, _ = _scene(root)
+        view, self.blind = _scene(root)
         if view is not None:
-            self.seen, self.features = _seen(view, index), view.read()
+            self.seen[: len(view)] = view.status[: len(self.seen)] == STATUS["ok"]
+            self.features = view.read()
+
+    def gaps(self) -> list[str]:
+        """See `audit.gaps`."""
+        if self.blind:
+            return [f"near-duplicate pictures were not sought: {self.blind}"]
+        blind = int((~self.seen[self.there]).sum())
+        if not blind:
+            return []
+        return [
+            f"{blind} of {len(self.there)} pictures have no {VIEW} features (not extracted yet, "
+            "not usable, or nobody in them counts): near-duplicates of them were not sought"
+        ]
 
     def of(self, *persons: np.ndarray) -> list[np.ndarray]:
         """The picture of each person, by a number that is the same where pictures are."""
@@ -286,22 +287,22 @@ class _Boxes:
     def __init__(self, index: Index, counted: np.ndarray, pictures: _Pictures):
         self.splits, self.pictures = index.splits, pictures
         (which,) = pictures.of(counted)
-        self.first, self.second, self.iou = _alike(counted, which, index.boxes)
+        self.first, self.second, self.alike = _alike(counted, which, index.boxes)
         # (P,) the first row with this picture and box, so that repeats count once.
         self.same = np.arange(len(index.persons))
-        equal = self.iou == 1
+        equal = self.alike == 1
         np.minimum.at(self.same, self.second[equal], self.first[equal])
 
     def between(self, a: str, b: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Person rows of split `a` and of split `b` with their IoU, each two boxes once."""
-        x, y, iou = self.first, self.second, self.iou
+        x, y, alike = self.first, self.second, self.alike
         if a != b:
-            x, y, iou = np.append(x, y), np.append(y, x), np.append(iou, iou)
+            x, y, alike = np.append(x, y), np.append(y, x), np.append(alike, alike)
         here = (self.splits[x] == a) & (self.splits[y] == b)
-        x, y, iou = x[here], y[here], iou[here]
+        x, y, alike = x[here], y[here], alike[here]
         two = np.sort(np.stack([self.same[x], self.same[y]], axis=1), axis=1)
         once = np.unique(two, axis=0, return_index=True)[1]
-        return x[once], y[once], iou[once]
+        return x[once], y[once], alike[once]
 
     def examples(self, first: np.ndarray, second: np.ndarray, alike: np.ndarray) -> list[Pair]:
         """The most alike of these pairs of person rows."""
@@ -320,21 +321,14 @@ def _pairs(
     ]
 
 
-def _scene(root: Path) -> tuple[View | None, str]:
+def _scene(root: Path) -> tuple[StoredView | None, str]:
     """The view whose features tell pictures apart; or none, and why."""
-    if not path_of(root, VIEW).is_dir():
+    if not view_folder(root, VIEW).is_dir():
         return None, f"the cache {root} has no view {VIEW!r} (`emocache extract` makes it)"
     view = open_view(root, VIEW)
     if not view.trained:  # to random weights nearly all pictures are alike
         return None, f"the view {VIEW!r} in {root} was made with random weights"
     return view, ""
-
-
-def _seen(view: View, index: Index) -> np.ndarray:
-    """(M,) bool: the pictures that have features; the index may have grown since."""
-    seen = np.zeros(len(index.pictures), bool)
-    seen[: len(view)] = view.status[: len(seen)] == STATUS["ok"]
-    return seen
 
 
 def _alike(
@@ -347,18 +341,15 @@ def _alike(
     for gap in range(1, int(np.bincount(pictures).max(initial=0))):
         together = pictures[order[gap:]] == pictures[order[:-gap]]
         x, y = persons[order[:-gap][together]], persons[order[gap:][together]]
-        iou = _iou(boxes[x].astype(np.float64), boxes[y].astype(np.float64))
-        one = iou >= SAME_PERSON
-        found.append((x[one], y[one], iou[one]))
-    first, second, iou = (np.concatenate(some) for some in zip(*found, strict=True))
-    return first, second, iou
+        alike = _same_person(boxes[x].astype(np.float64), boxes[y].astype(np.float64))
+        one = alike >= SAME_PERSON
+        found.append((x[one], y[one], alike[one]))
+    first, second, alike = (np.concatenate(some) for some in zip(*found, strict=True))
+    return first, second, alike
 
 
-def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(n,) intersection over union of boxes (n, 4): 1 where they agree to a hundredth of a pixel,
-    as in the id of a person, below 1 elsewhere; NaN where one is no box."""
-    low, high = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:])
-    shared = np.clip(high - low, 0, None).prod(1)
-    areas = [np.clip(box[:, 2:] - box[:, :2], 0, None).prod(1) for box in (a, b)]
-    iou = np.minimum(shared / np.maximum(areas[0] + areas[1] - shared, 1e-9), 1 - 1e-9)
-    return np.where((np.round(a, 2) == np.round(b, 2)).all(1), 1.0, iou)
+def _same_person(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(n,) IoU of boxes (n, 4): 1 where they agree to a hundredth of a pixel, as in the id of a
+    person, below 1 elsewhere; NaN where one is no box."""
+    equal = (np.round(a, 2) == np.round(b, 2)).all(1)
+    return np.where(equal, 1.0, np.minimum(iou(a, b), 1 - 1e-9))

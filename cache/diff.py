@@ -8,7 +8,8 @@ import numpy as np
 
 from cache.index import Index
 from cache.keys import differences
-from cache.store import View, open_view, path_of, view_names
+from cache.paths import view_folder, view_names
+from cache.store import StoredView, open_view
 
 
 def diff(ours: Path, theirs: Path) -> dict[str, Any]:
@@ -45,8 +46,8 @@ def _differs(index: dict[str, Any], views: Collection[dict[str, Any]]) -> bool:
     )
 
 
-def _view(root: Path, name: str) -> View | None:
-    return open_view(root, name) if path_of(root, name).exists() else None
+def _view(root: Path, name: str) -> StoredView | None:
+    return open_view(root, name) if view_folder(root, name).exists() else None
 
 
 def _without(these: Sequence[str], those: Sequence[str]) -> list[str]:
@@ -76,13 +77,15 @@ def _who(index: Index, row: int) -> tuple[str, str]:
     return index.persons["id"][int(row)].as_py(), str(index.splits[row])
 
 
-def _diff_view(ours: View | None, theirs: View | None, a: Index, b: Index) -> dict[str, Any]:
+def _diff_view(
+    ours: StoredView | None, theirs: StoredView | None, a: Index, b: Index
+) -> dict[str, Any]:
     rows = [_rows_by_id(view, index) for view, index in ((ours, a), (theirs, b))]
     found: dict[str, Any] = {"rows": _counts(*(list(one) for one in rows))}
     if ours is None or theirs is None:
         found["key"] = "only in " + ("theirs" if ours is None else "ours")
     elif ours.key != theirs.key:
-        found["key"] = differences(ours.parts, theirs.parts)
+        found["key"] = differences(ours.spec.parts, theirs.spec.parts)
     else:
         found["key"] = "same"
         common = sorted(rows[0].keys() & rows[1].keys())
@@ -91,15 +94,17 @@ def _diff_view(ours: View | None, theirs: View | None, a: Index, b: Index) -> di
     return found
 
 
-def _rows_by_id(view: View | None, index: Index) -> dict[str, int]:
+def _rows_by_id(view: StoredView | None, index: Index) -> dict[str, int]:
     """Row of each id that a view has committed; the first where an id stands twice."""
     if view is None:
         return {}
-    ids = index.ids(view.rows)
+    ids = index.ids(view.space)
     return {ids[row]: row for row in reversed(np.flatnonzero(view.done).tolist())}
 
 
-def _diff_values(ours: View, theirs: View, rows: np.ndarray, others: np.ndarray) -> dict[str, Any]:
+def _diff_values(
+    ours: StoredView, theirs: StoredView, rows: np.ndarray, others: np.ndarray
+) -> dict[str, Any]:
     differ = ours.status[rows] != theirs.status[others]
     largest = 0.0
     for name in ours.spec.arrays:

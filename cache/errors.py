@@ -33,6 +33,19 @@ class CacheError(EmocacheError, OSError):
     """The cache on disk is missing, damaged or of another format."""
 
 
+class FormatError(CacheError):
+    """What lies on the disk is of another version of emocache."""
+
+    @classmethod
+    def of(cls, where: object, found: object, known: int, older: str) -> "FormatError":
+        """older: what to do about one that is older than `known`."""
+        newer = isinstance(found, int) and found > known
+        return cls(
+            f"{where} has format {found}, this emocache reads {known}: "
+            f"{'upgrade emocache' if newer else older}"
+        )
+
+
 class KeyMismatch(CacheError):
     """Two things that must share one key do not; both are named."""
 

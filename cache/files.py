@@ -3,12 +3,15 @@
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from cache.errors import CacheError, EmocacheError
+from cache.paths import aside
 
 
 def write_partial(path: Path, data: bytes) -> Path:
@@ -31,6 +34,17 @@ def write_atomic(path: Path, data: bytes) -> None:
     """Write `data` to a temporary neighbour, flush it to the disk, then rename it to `path`."""
     os.replace(write_partial(path, data), path)
     sync(path.parent)
+
+
+def json_bytes(record: Mapping[str, Any]) -> bytes:
+    """The bytes of a JSON file of a cache: the same ones for the same content."""
+    return json.dumps(record, indent=1).encode()
+
+
+def write_json(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a JSON file for people and programs, as `write_atomic`. Raises ValueError for NaN."""
+    text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
+    write_atomic(path, (text + "\n").encode())
 
 
 def read_bytes(path: Path | str) -> bytes:
@@ -56,6 +70,28 @@ def sha256_file(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def delete(path: Path) -> None:
+    """Delete a file, a link or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def discard(folder: Path) -> None:
+    """Delete a folder that must be there whole or not at all: out of its place first."""
+    gone = aside(folder, "gone")
+    shutil.rmtree(gone, ignore_errors=True)
+    os.rename(folder, gone)
+    shutil.rmtree(gone)
+
+
+def sweep(folder: Path) -> None:
+    """Delete what a killed writer left half-written in a view or a whole cache."""
+    for partial in list(folder.rglob("*.partial")):
+        delete(partial)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ An import reads `views`, `index` and `about`, and takes nothing that `about` doe
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,19 +24,21 @@ from typing import Any
 import h5py
 import numpy as np
 
-from cache.check import verify
-from cache.errors import CacheError
+from cache.check import require_whole
+from cache.errors import CacheError, FormatError
 from cache.files import sync, write_atomic, writing_to
-from cache.index import Index, folder_of
+from cache.index import Index
 from cache.keys import of_sealed_text, sealed_text
 from cache.lock import only_writer
+from cache.manifest import write_manifest
+from cache.paths import index_folder, view_names
+from cache.progress import Progress, silent
 from cache.settings import Cache
 from cache.share import merge
-from cache.store import WORDS, Stored, View, open_view, view_names, write_manifest
-from cache.writer import Row, ViewWriter
+from cache.store import StoredView, ViewLayout, open_view
+from cache.writer import ViewWriter
 
 FORMAT = 1
-Progress = Callable[[int, int], None]
 
 
 def export_hdf5(
@@ -44,7 +46,7 @@ def export_hdf5(
     file: Path,
     names: Sequence[str] | None = None,
     overwrite: bool = False,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = silent,
 ) -> dict[str, int]:
     """Write the views `names` of the cache at `root` (all if None) with its index to `file`.
 
@@ -56,13 +58,7 @@ def export_hdf5(
         raise CacheError(f"{file} is a folder, or lies in one that is not there: name a file")
     if file.exists() and not overwrite:
         raise CacheError(f"{file} exists: name another file, or give --overwrite")
-    found = verify(root, names)
-    if not found.whole:
-        damage = found.damages[0]
-        raise CacheError(
-            f"the cache {root} is damaged ({damage.file}: {damage.what}): run "
-            "`emocache cache repair` first"
-        )
+    found = require_whole(root, names)
     index = Index.read(root)
     names = list(names or view_names(root))
     _require_room(file, root, names)
@@ -85,7 +81,7 @@ def export_hdf5(
 
 def _require_room(file: Path, root: Path, names: Sequence[str]) -> None:
     """Refuse what the disk cannot hold before HDF5 begins, which dies of a full disk."""
-    need = 2 * sum(path.stat().st_size for path in folder_of(root).iterdir())
+    need = 2 * sum(path.stat().st_size for path in index_folder(root).iterdir())
     for view in (open_view(root, name) for name in names):
         need += len(view) * view.spec.row_bytes
     free = shutil.disk_usage(file.parent).free
@@ -104,7 +100,7 @@ def _write_index(out: h5py.File, root: Path, index: Index) -> dict[str, str]:
     text = h5py.string_dtype()
     out.create_dataset("labels", data=list(index.labels), dtype=text)
     proofs = {}
-    for path in sorted(folder_of(root).iterdir()):
+    for path in sorted(index_folder(root).iterdir()):
         proofs[path.name] = _write(out, f"index/{path.name}", np.fromfile(path, np.uint8))
     persons, pictures = out.create_group("persons"), out.create_group("pictures")
     for name in ("id", "split", "status"):
@@ -118,12 +114,12 @@ def _write_index(out: h5py.File, root: Path, index: Index) -> dict[str, str]:
     return proofs
 
 
-def _write_view(out: h5py.Group, view: View) -> dict[str, Any]:
+def _write_view(out: h5py.Group, view: StoredView) -> dict[str, Any]:
     """Gives what `about` says of the view."""
-    out.attrs["key"], out.attrs["rows"] = view.key, view.rows
+    out.attrs["key"], out.attrs["rows"] = view.key, view.space
     proofs = {name: _write(out, name, view.read(name)) for name in view.spec.arrays}
     return {
-        "record": view.stored.record(),
+        "record": view.layout.record(),
         "done": np.flatnonzero(view.done).tolist(),
         "reasons": view.reasons,
         "arrays": {**proofs, "status": _write(out, "status", view.status)},
@@ -135,9 +131,7 @@ def _write(out: h5py.Group, name: str, values: np.ndarray) -> str:
     return hashlib.sha256(values.tobytes()).hexdigest()
 
 
-def import_hdf5(
-    cache: Cache, file: Path, progress: Progress = lambda done, total: None
-) -> dict[str, Any]:
+def import_hdf5(cache: Cache, file: Path, progress: Progress = silent) -> dict[str, Any]:
     """Bring an exported file into the cache at `cache.root`: bit for bit where there is none yet,
     else as `cache.share.merge` does.
 
@@ -160,7 +154,7 @@ def import_hdf5(
             if isinstance(error, CacheError):
                 raise
             raise CacheError(f"{file} is damaged, or no HDF5 file: {error}") from error
-        if not folder_of(root).exists() and not view_names(root):
+        if not index_folder(root).exists() and not view_names(root):
             for path in made.iterdir():
                 if path.name != ".lock":
                     os.replace(path, root / path.name)
@@ -186,40 +180,36 @@ def import_hdf5(
 def _check_format(source: h5py.File, file: Path) -> None:
     if "format" not in source.attrs or "about" not in source:
         raise CacheError(f"{file} was not written by `emocache cache export`")
-    if source.attrs["format"] > FORMAT:
-        raise CacheError(
-            f"{file} has format {source.attrs['format']}, this emocache reads up to {FORMAT}: "
-            "upgrade emocache"
-        )
+    if (there := int(source.attrs["format"])) != FORMAT:
+        raise FormatError.of(file, there, FORMAT, "export it again")
 
 
 def _read(source: h5py.File, file: Path, root: Path, progress: Progress) -> dict[str, int]:
     about = of_sealed_text(source["about"][:].tobytes())
     if about is None:
-        raise CacheError(f"{file} is damaged: /about does not have its hash")
+        raise CacheError(f"{file} is damaged, /about does not have its hash: export it again")
     for name, proof in about["index"].items():
-        write_atomic(folder_of(root) / name, _proven(source["index"][name], proof, file).tobytes())
+        data = _proven(source["index"][name], proof, file).tobytes()
+        with writing_to(index_folder(root)):
+            write_atomic(index_folder(root) / name, data)
     index = Index.read(root)
     rows = {}
     for number, (name, facts) in enumerate(about["views"].items(), 1):
-        stored = Stored.of(facts["record"], Path(f"{file}:/views/{name}"))
+        layout = ViewLayout.of(facts["record"], Path(f"{file}:/views/{name}"))
         writer = ViewWriter(
             root,
-            stored.spec,
-            index.ids(stored.spec.rows),
-            stored.shard_rows,
-            stored.compression,
+            layout.spec,
+            index.ids(layout.spec.space),
+            layout.shard_rows,
+            layout.compression,
         )
         arrays = {
             array: _proven(source[f"views/{name}/{array}"], proof, file)
             for array, proof in facts["arrays"].items()
         }
         status = arrays.pop("status")
-        writer.expect(facts["done"])
-        for row in facts["done"]:
-            values = {array: block[row] for array, block in arrays.items()}
-            why = facts["reasons"].get(str(row), "")
-            writer.put(row, Row(WORDS[int(status[row])], values, why))
+        reasons = {int(row): why for row, why in facts["reasons"].items()}
+        writer.put_all({row: row for row in facts["done"]}, arrays, status, reasons)
         rows[name] = len(facts["done"])
         progress(number, len(about["views"]))
     write_manifest(root, index.digest())
@@ -229,5 +219,7 @@ def _read(source: h5py.File, file: Path, root: Path, progress: Progress) -> dict
 def _proven(values: h5py.Dataset, proof: str, file: Path) -> np.ndarray:
     array = values[:]
     if hashlib.sha256(array.tobytes()).hexdigest() != proof:
-        raise CacheError(f"{file} is damaged: {values.name} does not have its SHA-256")
+        raise CacheError(
+            f"{file} is damaged, {values.name} does not have its SHA-256: export it again"
+        )
     return array

@@ -12,24 +12,27 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cache.errors import CacheError
+from cache.boxes import Box
+from cache.errors import CacheError, FormatError
 from cache.files import sha256_file, sync, write_atomic, writing_to
 from cache.keys import of_sealed_text, sealed_text
+from cache.paths import index_folder
+from cache.spec import RowSpace
 
 FORMAT = 2
 VAD = ("valence", "arousal", "dominance")
-
-# `removed` rows are no longer part of the data set; the others are, and count as dropped.
-STATUSES = ("ok", "unlabelled", "repeated", "removed", "missing", "unreadable", "bad_box")
+SPLITS = ("train", "val", "test")  # in the order in which a head meets them
 
 PICTURES = pa.schema(
     {
@@ -66,10 +69,26 @@ PERSONS = pa.schema(
 )
 
 
-def person_id(picture_id: str, box: tuple[float, float, float, float]) -> str:
+def person_id(picture_id: str, box: Box) -> str:
     """Hash of the picture and the box in it, rounded to hundredths of a pixel."""
     text = picture_id + ":" + ",".join(f"{side:.2f}" for side in box)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def occurrences(persons: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, int]]:
+    """What tells persons apart: id, split, and which of its repeats in that split it is, from 0."""
+    times: Counter[tuple[str, str]] = Counter()
+    found = []
+    for person in persons:
+        key = person["id"], person["split"]
+        found.append((*key, times[key]))
+        times[key] += 1
+    return found
+
+
+def split_order(split: str) -> tuple[int, str]:
+    """By which splits are sorted: those of `SPLITS` first."""
+    return (SPLITS.index(split) if split in SPLITS else len(SPLITS), split)
 
 
 @dataclass(frozen=True)
@@ -117,25 +136,21 @@ class Index:
         """(P,) int64: row of each person's picture."""
         return self.persons["picture"].to_numpy().astype(np.int64)
 
-    def ids(self, rows: str) -> list[str]:
+    def ids(self, rows: RowSpace) -> list[str]:
         """What names each row of the row space `rows`: persons, pictures or labels."""
         tables = {"persons": self.persons, "pictures": self.pictures}
         return tables[rows]["id"].to_pylist() if rows in tables else list(self.labels)
 
-    def wanted(self, rows: str) -> np.ndarray:
+    def wanted(self, rows: RowSpace) -> np.ndarray:
         """The rows of the row space `rows` that have features: of persons with the status ok."""
+        if rows == "labels":
+            return np.arange(len(self.labels))
         persons = np.flatnonzero(self.person_status == "ok")
-        if rows == "persons":
-            return persons
-        return (
-            np.unique(self.picture_rows[persons])
-            if rows == "pictures"
-            else np.arange(len(self.labels))
-        )
+        return persons if rows == "persons" else np.unique(self.picture_rows[persons])
 
     @cached_property
     def person_status(self) -> np.ndarray:
-        """(P,) str: one of `STATUSES`."""
+        """(P,) str: one of `cache.statuses.INDEX`."""
         return self.persons["status"].to_numpy()
 
     def files(self) -> dict[str, bytes]:
@@ -159,7 +174,7 @@ class Index:
 
     def write(self, root: Path) -> None:
         """Write the folder `root`/index: made beside its place, then put there as a whole."""
-        folder, new, old = folder_of(root), root / ".index.partial", root / ".index.old"
+        folder, new, old = index_folder(root), root / ".index.partial", root / ".index.old"
         with writing_to(folder):
             shutil.rmtree(new, ignore_errors=True)
             for name, data in self.files().items():
@@ -175,8 +190,8 @@ class Index:
     def read(cls, root: Path) -> "Index":
         """Read the index below `root`; CacheError where it is absent, damaged or of a newer
         format."""
-        folder = folder_of(root)
-        damage = damage_of(root)
+        folder = index_folder(root)
+        damage = index_damage(root)
         if damage:
             raise CacheError(damage)
         pictures, persons = (
@@ -195,30 +210,29 @@ class Index:
         )
 
     def digest(self) -> str:
-        """SHA-256 over everything a head's result depends on: ids, splits, labels, statuses."""
+        """SHA-256 over everything a head's result depends on: ids, splits, labels, statuses,
+        ratings."""
         hasher = hashlib.sha256("\0".join((self.dataset, *self.labels)).encode())
         columns = (self.persons["id"], self.persons["split"], self.persons["status"])
         for values in zip(*(column.to_pylist() for column in columns), strict=True):
             hasher.update("\0".join(values).encode())
         hasher.update(self.targets.tobytes())
         hasher.update(self.picture_rows.tobytes())
+        if not np.isnan(self.vad).all():  # heads are fitted on ratings too
+            hasher.update(self.vad.tobytes())
         return hasher.hexdigest()
 
 
-def folder_of(root: Path) -> Path:
-    return Path(root) / "index"
-
-
-def recover(root: Path) -> None:
+def recover_index(root: Path) -> None:
     """Put back the index that a killed `write` had moved aside. For the cache's only writer."""
     old = Path(root) / ".index.old"
-    if old.exists() and not folder_of(root).exists():
-        os.rename(old, folder_of(root))
+    if old.exists() and not index_folder(root).exists():
+        os.rename(old, index_folder(root))
 
 
-def damage_of(root: Path) -> str:
+def index_damage(root: Path) -> str:
     """What is wrong with the files of the index below `root`, in a sentence; "" when nothing is."""
-    folder = folder_of(root)
+    folder = index_folder(root)
     if not Path(root).is_dir():
         return f"there is no cache folder {root}: run `emocache prepare`, or set cache.root"
     if not folder.exists():
@@ -233,15 +247,16 @@ def damage_of(root: Path) -> str:
     if about is None or not {"format", "files"} <= about.keys():  # another file of the cache
         return f"{folder / 'index.json'} is missing or damaged: {mend}"
     if about["format"] != FORMAT:
-        return (
-            f"the index in {folder} has format {about['format']}, this emocache reads {FORMAT}: "
-            "upgrade emocache"
-        )
+        older = "move it away and run `emocache prepare`"
+        return str(FormatError.of(f"the index in {folder}", about["format"], FORMAT, older))
     for name, expected in about["files"].items():
         path = folder / name
         if not path.is_file() or sha256_file(path) != expected:
             return f"{path} is missing or damaged: {mend}"
     stray = {path.name for path in folder.iterdir()} - {*about["files"], "index.json"}
     if stray:
-        return f"{folder} holds files that are not of the index: {', '.join(sorted(stray))}"
+        return (
+            f"{folder} holds files that are not of the index: {', '.join(sorted(stray))}: "
+            "delete them"
+        )
     return ""

@@ -22,4 +22,4 @@ class Cache(BaseModel):
     dtype: Literal["float16", "float32"] = "float16"
     compression: Literal["none", "zstd"] = "none"
     # Other caches whose rows are copied instead of computed, where key and picture bytes agree.
-    take_from: tuple[Path, ...] = ()
+    take_from: tuple[Annotated[Path, AfterValidator(_local)], ...] = ()

@@ -5,10 +5,9 @@ go around Zarr: chunks are read straight into the caller's array and checked the
 times faster (docs/benchmarks.md); a test holds the bytes to Zarr's own.
 """
 
-import math
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +18,8 @@ from numcodecs.zstd import Zstd
 from zarr.abc.store import Store
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
+from cache.spec import ArraySpec
+
 CHUNKS_PER_SHARD = 4
 EMPTY = 2**64 - 1  # Zarr's offset and size of a chunk that holds only the fill value
 
@@ -27,35 +28,7 @@ Chunk = tuple[int, int, int]  # offset and size in its file, in bytes; CRC-32C o
 
 
 @dataclass(frozen=True)
-class ArraySpec:
-    """One array of a view: the shape and dtype of a row, the value of a padded one, and what the
-    axes of a row are called (`<array>_<axis>` where not given)."""
-
-    shape: tuple[int, ...] = ()
-    dtype: str = "float16"
-    fill: float = 0
-    dims: tuple[str, ...] = ()
-
-    @property
-    def size(self) -> int:
-        """Numbers in a row."""
-        return math.prod(self.shape)
-
-    def as_dict(self) -> dict[str, Any]:
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-
-    @classmethod
-    def of(cls, facts: Mapping[str, Any]) -> "ArraySpec":
-        return cls(
-            tuple(facts["shape"]), facts["dtype"], facts["fill"], tuple(facts.get("dims", ()))
-        )
-
-
-STATUS_ARRAY = ArraySpec((), "uint8")
-
-
-@dataclass(frozen=True)
-class Layout:
+class ArrayLayout:
     """How the rows of one array lie in its shards."""
 
     array: ArraySpec

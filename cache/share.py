@@ -3,7 +3,6 @@
 Rows are matched by id, never by number: a person's id is of the picture's bytes and the box.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,15 +11,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from cache.check import verify
+from cache.check import require_whole
 from cache.errors import CacheError, KeyMismatch
-from cache.index import PERSONS, PICTURES, Index, folder_of, recover
+from cache.files import sweep
+from cache.index import PERSONS, PICTURES, Index, occurrences, recover_index
 from cache.keys import in_short
 from cache.lock import only_writer
+from cache.manifest import write_manifest
+from cache.paths import index_folder, view_folder, view_names
 from cache.settings import Cache
 from cache.shards import Compression
-from cache.store import WORDS, View, open_view, path_of, view_names, write_manifest
-from cache.writer import Row, ViewWriter, sweep
+from cache.statuses import WORDS
+from cache.store import StoredView, open_view
+from cache.writer import ViewWriter
 
 
 def take_rows(
@@ -34,7 +37,7 @@ def take_rows(
     """
     places = offered(cache, name, key, ids, rows, donor)
     if places:
-        _prove(donor, [name])
+        require_whole(donor, [name])
         theirs = open_view(donor, name)
         _copy(cache.root, theirs, ids, places, cache.shard_rows, cache.compression)
     return np.array(sorted(places), int)
@@ -44,20 +47,20 @@ def offered(
     cache: Cache, name: str, key: str, ids: Sequence[str], rows: np.ndarray, donor: Path
 ) -> dict[int, int]:
     """Rows of ours that the cache `donor` has -> its rows; see `take_rows`. Copies nothing."""
-    if not folder_of(donor).exists():
+    if not index_folder(donor).exists():
         raise CacheError(f"cache.take_from names {donor}, which holds no cache")
     if Path(donor).resolve() == cache.root.resolve():
         raise CacheError(f"cache.take_from names {donor}, which is cache.root itself")
-    if not path_of(donor, name).exists():
+    if not view_folder(donor, name).exists():
         return {}
     theirs = open_view(donor, name)
     return _pairs(theirs, Index.read(donor), ids, rows) if theirs.key == key else {}
 
 
-def _pairs(theirs: View, index: Index, ids: Sequence[str], rows: Iterable) -> dict[int, int]:
+def _pairs(theirs: StoredView, index: Index, ids: Sequence[str], rows: Iterable) -> dict[int, int]:
     """Our row -> their row, where they have one of the same id."""
     have: dict[str, int] = {}
-    names = index.ids(theirs.rows)
+    names = index.ids(theirs.space)
     for row in np.flatnonzero(theirs.done).tolist():
         # A file that was missing there may be here; `path:` stands for unknown bytes.
         if WORDS[int(theirs.status[row])] != "missing" and not names[row].startswith("path:"):
@@ -65,24 +68,9 @@ def _pairs(theirs: View, index: Index, ids: Sequence[str], rows: Iterable) -> di
     return {int(row): have[ids[row]] for row in rows if ids[row] in have}
 
 
-def _prove(root: Path, names: list[str]) -> None:
-    found = verify(root, names)
-    if not found.whole:
-        damage = found.damages[0]
-        if found.writer:
-            raise CacheError(
-                f"{root} is being written by {found.writer}: nothing is taken from it before that "
-                "has ended"
-            )
-        raise CacheError(
-            f"the cache {root} is damaged ({damage.file}: {damage.what}), nothing is taken from "
-            f"it: run `emocache cache verify --set cache.root={root}`"
-        )
-
-
 def _copy(
     root: Path,
-    theirs: View,
+    theirs: StoredView,
     ids: Sequence[str],
     places: Mapping[int, int],
     shard_rows: int,
@@ -90,12 +78,7 @@ def _copy(
 ) -> None:
     arrays = {name: theirs.read(name) for name in theirs.spec.arrays}
     writer = ViewWriter(root, theirs.spec, ids, shard_rows, compression)
-    writer.expect(places)
-    for row, other in sorted(places.items()):
-        values = {name: array[other] for name, array in arrays.items()}
-        status = WORDS[int(theirs.status[other])]
-        writer.put(row, Row(status, values, theirs.reasons.get(other, "")))
-    writer.close()
+    writer.put_all(places, arrays, theirs.status, theirs.reasons)
 
 
 # --------------------------------------------------------------------------------------- merge
@@ -124,13 +107,13 @@ def merge(cache: Cache, other: Path, keep_ours: bool = False) -> Merged:
     if other.resolve() == cache.root.resolve():
         raise CacheError(f"{other} is the cache itself: name another")
     theirs = Index.read(other)
-    _prove(other, view_names(other))
+    require_whole(other, view_names(other))
     with only_writer(cache.root, "cache merge"):
-        recover(cache.root)
+        recover_index(cache.root)
         sweep(cache.root)
-        old = Index.read(cache.root) if folder_of(cache.root).exists() else None
+        old = Index.read(cache.root) if index_folder(cache.root).exists() else None
         index = _union(old, theirs, cache.root, other) if old else theirs
-        _same_keys(cache.root, other)
+        _require_same_keys(cache.root, other)
         done = Merged(
             len(index.pictures) - (len(old.pictures) if old else 0),
             len(index.persons) - (len(old.persons) if old else 0),
@@ -139,32 +122,30 @@ def merge(cache: Cache, other: Path, keep_ours: bool = False) -> Merged:
             _compare(cache.root, other, name, index, theirs, keep_ours, done)
         index.write(cache.root)
         for name in view_names(other):
-            view, ids = open_view(other, name), index.ids(open_view(other, name).rows)
+            view, ids = open_view(other, name), index.ids(open_view(other, name).space)
             lacking = _lacking(cache.root, name, len(ids))
             places = _pairs(view, theirs, ids, lacking)
             done.taken[name] = len(places)
             if places:
-                stored = view.stored
-                _copy(cache.root, view, ids, places, stored.shard_rows, stored.compression)
+                layout = view.layout
+                _copy(cache.root, view, ids, places, layout.shard_rows, layout.compression)
         write_manifest(cache.root, index.digest())
     return done
 
 
 def _lacking(root: Path, name: str, count: int) -> np.ndarray:
-    have = np.zeros(count, bool)
-    if path_of(root, name).exists():
-        done = open_view(root, name).done
-        have[: len(done)] = done
-    return np.flatnonzero(~have)
+    if not view_folder(root, name).exists():
+        return np.arange(count)
+    return np.flatnonzero(~open_view(root, name).done_of(count))
 
 
-def _same_keys(root: Path, other: Path) -> None:
+def _require_same_keys(root: Path, other: Path) -> None:
     wrong = []
     for name in set(view_names(root)) & set(view_names(other)):
         a, b = open_view(root, name), open_view(other, name)
         if a.key != b.key:
             keys = f"{a.key[:12]} in {root}, {b.key[:12]} in {other}"
-            wrong.append(f"{name} ({keys}: {in_short(a.parts, b.parts)})")
+            wrong.append(f"{name} ({keys}: {in_short(a.spec.parts, b.spec.parts)})")
     if wrong:
         raise KeyMismatch(
             f"the caches hold other numbers under the same name: {'; '.join(sorted(wrong))}. "
@@ -182,10 +163,10 @@ def _compare(
     done: Merged,
 ) -> None:
     """Rows that both have must agree: statuses exactly, values within rounding of their dtype."""
-    if not path_of(root, name).exists():
+    if not view_folder(root, name).exists():
         return
     a, b = open_view(root, name), open_view(other, name)
-    pairs = _pairs(b, their_index, index.ids(a.rows), np.flatnonzero(a.done))
+    pairs = _pairs(b, their_index, index.ids(a.space), np.flatnonzero(a.done))
     ours, theirs = np.array(list(pairs), int), np.array(list(pairs.values()), int)
     done.both[name] = len(ours)
     differ = a.status[ours] != b.status[theirs]
@@ -205,7 +186,7 @@ def _compare(
         at = int(np.flatnonzero(apart)[0])
         raise CacheError(
             f"view {name!r}: {int(apart.sum())} rows differ under the same key, by {largest:.3g} "
-            f"at most; the first is {index.ids(a.rows)[ours[at]][:12]}, row {ours[at]} in {root} "
+            f"at most; the first is {index.ids(a.space)[ours[at]][:12]}, row {ours[at]} in {root} "
             f"({WORDS[int(a.status[ours[at]])]}) and row {theirs[at]} in {other} "
             f"({WORDS[int(b.status[theirs[at]])]}). --keep-ours keeps those of {root}"
         )
@@ -235,11 +216,11 @@ def _union(ours: Index, theirs: Index, root: Path, other: Path) -> Index:
         elif pictures[at]["status"] != "ok" and picture["status"] == "ok":
             pictures[at] = picture
     persons: list[dict[str, Any]] = ours.persons.to_pylist()
-    places = {place: row for row, place in enumerate(_places(persons))}
+    places = {place: row for row, place in enumerate(occurrences(persons))}
     their_persons = theirs.persons.to_pylist()
     their_pictures = [person["picture"] for person in their_persons]
     for number, (person, place) in enumerate(
-        zip(their_persons, _places(their_persons), strict=True)
+        zip(their_persons, occurrences(their_persons), strict=True)
     ):
         person["picture"] = moved[person["picture"]]
         row = places.get(place)
@@ -261,17 +242,6 @@ def _union(ours: Index, theirs: Index, root: Path, other: Path) -> Index:
         pictures=pa.Table.from_pylist(pictures, PICTURES),
         persons=pa.Table.from_pylist(persons, PERSONS),
     )
-
-
-def _places(persons: list[dict[str, Any]]) -> list[tuple[str, str, int]]:
-    """What tells persons apart, as in `extract.prepare`: id, split, and which of its repeats."""
-    times: Counter[tuple[str, str]] = Counter()
-    found = []
-    for person in persons:
-        key = person["id"], person["split"]
-        found.append((*key, times[key]))
-        times[key] += 1
-    return found
 
 
 def _few(labels: Sequence[str]) -> str:

@@ -4,37 +4,20 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cache.commits import Commit, Proof
 from cache.errors import CacheError
-from cache.files import sync, write_atomic, write_partial, writing_to
-from cache.keys import sealed_text
-from cache.shards import ArraySpec, Compression
-from cache.store import (
-    MEND,
-    STATUS,
-    Stored,
-    View,
-    ViewSpec,
-    ids_digest,
-    path_of,
-    record_path,
-    rows_of,
-)
-
-
-@dataclass
-class Row:
-    """What extraction says of one row: a status word, a value an array, a reason if it failed."""
-
-    status: str = "ok"
-    values: dict[str, np.ndarray] = field(default_factory=dict)
-    reason: str = ""
+from cache.files import discard, sweep, sync, write_atomic, write_partial, writing_to
+from cache.paths import aside, commit_file, view_folder
+from cache.shards import Compression
+from cache.spec import ArraySpec, Row, ViewSpec
+from cache.statuses import STATUS, WORDS
+from cache.store import MEND, StoredView, ViewLayout
 
 
 class ViewWriter:
@@ -54,24 +37,18 @@ class ViewWriter:
         compression: Compression = "none",
     ):
         self.spec, self.ids = spec, ids
-        self.path = path_of(root, spec.name)
+        self.path = view_folder(root, spec.name)
         with writing_to(self.path):
-            if self.path.exists() and View(root, spec.name).key != spec.key:
-                # Out of its place first: a kill while it is deleted leaves no half of it there.
-                stale = self.path.with_name(f".{self.path.name}.stale.partial")
-                shutil.rmtree(stale, ignore_errors=True)
-                os.rename(self.path, stale)
-                shutil.rmtree(stale)
+            if self.path.exists() and StoredView(root, spec.name).key != spec.key:
+                discard(self.path)
             if not self.path.exists():
-                self._create(Stored.new(spec, shard_rows, compression))
+                self._create(ViewLayout.new(spec, shard_rows, compression))
             sweep(self.path)
-            view = View(root, spec.name)
-            self.stored = view.stored
-            self.shard_rows = view.stored.shard_rows
+            view = StoredView(root, spec.name)
+            self.layout = view.layout
+            self.shard_rows = view.layout.shard_rows
             self.commits = view.commits
-            self.done = np.zeros(len(ids), bool)
-            kept = min(len(ids), len(view))
-            self.done[:kept] = view.done[:kept]
+            self.done = view.done_of(len(ids))
             if len(view) < len(ids):
                 self._grow()
         self._expected: dict[int, set[int]] = {}
@@ -91,6 +68,21 @@ class ViewWriter:
         if not waiting:
             self._commit(shard)
 
+    def put_all(
+        self,
+        places: Mapping[int, int],
+        arrays: Mapping[str, np.ndarray],
+        status: np.ndarray,
+        reasons: Mapping[int, str],
+    ) -> None:
+        """Put rows that stand in arrays. places: row here -> row of `arrays`, of `status` (codes)
+        and of `reasons`."""
+        self.expect(places)
+        for row, at in sorted(places.items()):
+            values = {name: array[at] for name, array in arrays.items()}
+            self.put(row, Row(WORDS[int(status[at])], values, reasons.get(at, "")))
+        self.close()
+
     def forget(self, row: int) -> None:
         """An expected row will not come this time; its shard does not wait for it."""
         shard = row // self.shard_rows
@@ -109,32 +101,27 @@ class ViewWriter:
 
         The other rows stay; their bytes are read and must be whole.
         """
-        gone = set(rows.tolist())
+        commit = self.commits[shard]
         start, stop = self._span(shard)
-        left = [row for row in rows_of(self.commits[shard]).tolist() if row not in gone]
+        left = np.setdiff1d(commit.rows, rows)
         self.done[start:stop] = False
         self.done[left] = True
-        if not left:
-            self._open(shard)
-            for name, layout in self.stored.layouts.items():
+        if not len(left):
+            self._uncommit(shard)
+            for name, layout in self.layout.arrays.items():
                 (self.path / layout.file(name, shard)).unlink(missing_ok=True)
             return
-        blocks = {}
-        for name, layout in self.stored.layouts.items():
-            block = layout.empty(stop - start)
-            file = layout.file(name, shard)
-            if proof := self.commits[shard]["files"].get(file):
-                bad = layout.read(self.path / file, block, proof["chunks"])
-                if any(set(range(start + a, start + b)) & set(left) for a, b in bad):
-                    raise CacheError(f"{self.path}, shard {shard}: rows to keep are damaged")
-            block[~self.done[start:stop]] = layout.array.fill
-            blocks[name] = block
-        reasons = self.commits[shard]["reasons"]
-        self._write(shard, blocks, {r: why for r, why in reasons.items() if int(r) not in gone})
+        blocks, kept = {}, set(left.tolist())
+        for name, layout in self.layout.arrays.items():
+            blocks[name], bad = self._read(name, shard)
+            if any(kept & set(range(start + a, start + b)) for a, b in bad):
+                file = self.path / layout.file(name, shard)
+                raise CacheError(f"{file}: rows that should stay are damaged: {MEND}")
+            blocks[name][~self.done[start:stop]] = layout.array.fill
+        self._write(shard, blocks, {r: why for r, why in commit.reasons.items() if r in kept})
 
-    def _create(self, stored: Stored) -> None:
-        # Made beside its place, so that a kill leaves no half of a view there.
-        made = self.path.with_name(f".{self.path.name}.partial")
+    def _create(self, stored: ViewLayout) -> None:
+        made = aside(self.path)
         shutil.rmtree(made, ignore_errors=True)
         for file, data in stored.files(rows=0).items():
             write_atomic(made / file, data)
@@ -142,8 +129,8 @@ class ViewWriter:
         sync(self.path.parent)
 
     def _grow(self) -> None:
-        files = self.stored.files(rows=len(self.ids))
-        for name in self.stored.layouts:  # `status` last: it tells how many rows the view has
+        files = self.layout.files(rows=len(self.ids))
+        for name in self.layout.arrays:  # `status` last: it tells how many rows the view has
             write_atomic(self.path / name / "zarr.json", files[f"{name}/zarr.json"])
 
     def _span(self, shard: int) -> tuple[int, int]:
@@ -153,33 +140,41 @@ class ViewWriter:
     def _commit(self, shard: int) -> None:
         """Add the buffered rows to those that the shard has."""
         new = self._buffers.pop(shard)
-        start, stop = self._span(shard)
-        had = self.commits.get(shard, {"files": {}, "reasons": {}})
+        start, _ = self._span(shard)
         blocks = {}
-        for name, layout in self.stored.layouts.items():
-            block = layout.empty(stop - start)
-            file = layout.file(name, shard)
-            proof = had["files"].get(file)
-            if proof and layout.read(self.path / file, block, proof["chunks"]):
-                raise CacheError(f"{self.path / file} is damaged: {MEND}")
+        for name, layout in self.layout.arrays.items():
+            blocks[name], bad = self._read(name, shard)
+            if bad:
+                raise CacheError(f"{self.path / layout.file(name, shard)} is damaged: {MEND}")
             for row in sorted(new):
-                block[row - start] = self._value(name, layout.array, row, new[row])
-            blocks[name] = block
+                blocks[name][row - start] = self._value(name, layout.array, row, new[row])
         self.done[list(new)] = True
-        reasons = {**had["reasons"], **{str(row): new[row].reason for row in sorted(new)}}
+        had = self.commits[shard].reasons if shard in self.commits else {}
+        reasons = {**had, **{row: value.reason for row, value in new.items()}}
         self._write(shard, blocks, {row: why for row, why in reasons.items() if why})
 
-    def _write(self, shard: int, blocks: dict[str, np.ndarray], reasons: dict[str, str]) -> None:
+    def _read(self, name: str, shard: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
+        """An array's rows of a shard as they are now, fill values where there are none; and the
+        ranges of them that are damaged."""
+        layout = self.layout.arrays[name]
+        start, stop = self._span(shard)
+        block, file = layout.empty(stop - start), layout.file(name, shard)
+        proof = self.commits[shard].files.get(file) if shard in self.commits else None
+        return block, layout.read(self.path / file, block, proof.chunks) if proof else []
+
+    def _write(
+        self, shard: int, blocks: Mapping[str, np.ndarray], reasons: Mapping[int, str]
+    ) -> None:
         """Replace a shard. Everything is on the disk under other names before the old record goes,
         so a full disk costs nothing that was committed, and a kill one shard at most."""
         start, stop = self._span(shard)
         rows = np.flatnonzero(self.done[start:stop]) + start
-        files: dict[str, dict[str, Any]] = {}
+        files: dict[str, Proof] = {}
         partials: dict[Path, Path] = {}
         empty: list[Path] = []
         with writing_to(self.path), contextlib.ExitStack() as failed:
-            failed.callback(lambda: _delete(partials.values()))
-            for name, layout in self.stored.layouts.items():
+            failed.callback(_delete_all, partials.values())
+            for name, layout in self.layout.arrays.items():
                 file = layout.file(name, shard)
                 encoded = layout.encode(blocks[name])
                 if encoded is None:
@@ -187,23 +182,12 @@ class ViewWriter:
                     continue
                 data, chunks = encoded
                 partials[self.path / file] = write_partial(self.path / file, data)
-                files[file] = {
-                    "bytes": len(data),
-                    "sha256": hashlib.sha256(data).hexdigest(),
-                    "chunks": chunks,
-                }
-            commit = {
-                "shard": shard,
-                "key": self.spec.key,
-                "done": _ranges(rows),
-                "ids": ids_digest(self.ids, rows),
-                "reasons": dict(sorted(reasons.items(), key=lambda item: int(item[0]))),
-                "files": files,
-            }
-            record = record_path(self.path, shard)
-            partials[record] = write_partial(record, sealed_text(commit))
-            self._open(shard)
-            _delete(empty)
+                files[file] = Proof(len(data), hashlib.sha256(data).hexdigest(), chunks)
+            commit = Commit.made(shard, self.spec.key, rows, self.ids, reasons, files)
+            record = commit_file(self.path, shard)
+            partials[record] = write_partial(record, commit.text())
+            self._uncommit(shard)
+            _delete_all(empty)
             for path, partial in partials.items():  # the record comes last
                 if path == record:
                     for folder in {other.parent for other in partials if other != record}:
@@ -213,9 +197,9 @@ class ViewWriter:
             failed.pop_all()
         self.commits[shard] = commit
 
-    def _open(self, shard: int) -> None:
+    def _uncommit(self, shard: int) -> None:
         """Without its record a shard does not count: a kill from here on redoes it, no more."""
-        record = record_path(self.path, shard)
+        record = commit_file(self.path, shard)
         if record.exists():
             record.unlink()
             sync(record.parent)
@@ -238,21 +222,6 @@ class ViewWriter:
         return given
 
 
-def sweep(folder: Path) -> None:
-    """Delete what a killed writer left half-written in a view or a whole cache."""
-    for partial in list(folder.rglob("*.partial")):
-        if partial.is_dir():
-            shutil.rmtree(partial)
-        else:
-            partial.unlink(missing_ok=True)
-
-
-def _delete(files: Iterable[Path]) -> None:
+def _delete_all(files: Iterable[Path]) -> None:
     for file in files:
         file.unlink(missing_ok=True)
-
-
-def _ranges(rows: np.ndarray) -> list[list[int]]:
-    """Sorted row numbers as half-open ranges: 0 1 2 5 -> [[0, 3], [5, 6]]."""
-    runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
-    return [[int(run[0]), int(run[-1]) + 1] for run in runs if len(run)]

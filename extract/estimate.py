@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from cache.paths import view_folder
 from cache.settings import Cache
-from cache.store import ViewSpec, path_of
+from cache.spec import ViewSpec
 from extract.plan import Plan
 from extract.run import compute, labels, refuse_early
 from extract.settings import Data, Extract
@@ -76,5 +77,5 @@ def _size(spec: ViewSpec, rows: np.ndarray, cache: Cache) -> tuple[int, int]:
     """Bytes of these rows, and how many shards and records are written for them."""
     arrays = len(spec.all_arrays)
     shards = len(np.unique(rows // cache.shard_rows))
-    new = 0 if path_of(cache.root, spec.name).exists() else arrays + 3  # Zarr's, and view.json
+    new = 0 if view_folder(cache.root, spec.name).exists() else arrays + 3  # Zarr's, and view.json
     return spec.row_bytes * len(rows), shards * (arrays + 1) + new

@@ -11,7 +11,9 @@ import numpy as np
 from cache.errors import CacheError
 from cache.index import Index
 from cache.keys import in_short, key_of
-from cache.store import FAILED, STATUS, ids_digest, open_view, path_of, rows_of
+from cache.paths import view_folder
+from cache.statuses import FAILED, STATUS
+from cache.store import open_view
 from extract.images import Box
 from extract.views import Networks, View
 
@@ -84,15 +86,15 @@ def make_plan(
         if only is not None:
             rows = rows[np.isin(rows, only.get(name, ()))]
         plan.rows[name], plan.reasons[name] = rows, reason
-        if view.rows == "labels":
+        if view.space == "labels":
             if len(rows):
                 plan.labels[name] = rows.tolist()
             continue
         for row in rows.tolist():
-            person = row if view.rows == "persons" else int(first[row])
+            person = row if view.space == "persons" else int(first[row])
             picture = int(index.picture_rows[person])
             shards = person // shard_rows, picture // shard_rows
-            box = tuple(index.boxes[person].tolist()) if view.rows == "persons" else None
+            box = tuple(index.boxes[person].tolist()) if view.space == "persons" else None
             tasks[shards, picture][name].append((row, box))
     columns = ("path", "id", "width", "height")
     paths, ids, widths, heights = (index.pictures[name].to_pylist() for name in columns)
@@ -113,30 +115,28 @@ def make_plan(
 def _missing(
     root: Path, index: Index, view: View, networks: Networks, retry: bool
 ) -> tuple[np.ndarray, str]:
-    wanted = index.wanted(view.rows)
-    if not path_of(root, view.name).exists():
+    wanted = index.wanted(view.space)
+    if not view_folder(root, view.name).exists():
         return wanted, "not extracted yet"
     stored = open_view(root, view.name)
     parts = view.parts(networks)
     if stored.key != key_of(parts):
         gone = int(stored.done.sum())
-        return wanted, f"other key: {in_short(stored.parts, parts)}; replaces {gone} rows"
-    ids = index.ids(view.rows)
+        return wanted, f"other key: {in_short(stored.spec.parts, parts)}; replaces {gone} rows"
+    ids = index.ids(view.space)
     if len(stored) > len(ids):
         raise CacheError(
             f"{stored.path} has {len(stored)} rows but the index {len(ids)}: it belongs to another "
             "index; set cache.root to a new folder"
         )
     for commit in stored.commits.values():
-        rows = rows_of(commit)
-        if commit["ids"] != ids_digest(ids, rows):
+        if not commit.fits(ids):
+            first, last = commit.rows[[0, -1]]
             raise CacheError(
-                f"{stored.path} holds other {view.rows} than the index in its rows {rows[0]} to "
-                f"{rows[-1]}: it belongs to another index; set cache.root to a new folder"
+                f"{stored.path} holds other {view.space} than the index in its rows {first} to "
+                f"{last}: it belongs to another index; set cache.root to a new folder"
             )
-    done = np.zeros(len(ids), bool)
-    done[: len(stored)] = stored.done
-    rows = wanted[~done[wanted]]
+    rows = wanted[~stored.done_of(len(ids))[wanted]]
     reasons = [f"{len(rows)} rows are not there yet"] if len(rows) else []
     if retry:
         codes = [STATUS[word] for word in FAILED]

@@ -17,10 +17,11 @@ import numpy as np
 import pyarrow as pa
 
 from cache.errors import DataError, KeyMismatch
-from cache.index import PERSONS, PICTURES, VAD, Index, folder_of, person_id, recover
+from cache.index import PERSONS, PICTURES, SPLITS, VAD, Index, person_id, recover_index
 from cache.lock import only_writer
+from cache.paths import index_folder
 from extract import images
-from extract.datasets import SPLITS, Dataset, PersonRecord, PictureRecord, get_dataset
+from extract.datasets import Dataset, PersonRecord, PictureRecord, get_dataset
 from extract.settings import Data
 
 Box = tuple[float, float, float, float]
@@ -75,7 +76,7 @@ def prepare(data: Data, cache_root: Path, workers: int = 4, limit: int = images.
     if not any(record.persons for record in records):
         raise DataError(f"the {data.name} annotation in {data.root} has no persons: see data.root")
     with only_writer(cache_root, "prepare"):
-        recover(cache_root)
+        recover_index(cache_root)
         return _prepare(data, dataset, records, cache_root, workers, limit)
 
 
@@ -118,7 +119,7 @@ def _prepare(
 
 
 def _old_index(cache_root: Path, name: str, labels: tuple[str, ...]) -> Index | None:
-    if not folder_of(cache_root).exists():
+    if not index_folder(cache_root).exists():
         return None
     old = Index.read(cache_root)
     if old.labels != labels:

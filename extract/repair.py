@@ -5,13 +5,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cache.check import OTHER_ROWS, Damage, Findings, retract, stored_view, verify
+from cache.check import Damage, Findings, identify, verify
 from cache.errors import CacheError, KeyMismatch
-from cache.index import Index, damage_of, folder_of, recover
+from cache.index import Index, index_damage, recover_index
 from cache.keys import in_short, key_of
 from cache.lock import only_writer
+from cache.paths import index_folder, view_names
+from cache.retract import retract
 from cache.settings import Cache
-from cache.store import view_names
 from extract.prepare import prepare
 from extract.run import Outcome, extract, give_definitions
 from extract.settings import Data, Extract
@@ -48,13 +49,13 @@ def repair(
     if not damages:
         return Repaired([])
     with only_writer(cache.root, "cache repair"):
-        recover(cache.root)
-        if damage_of(cache.root):
+        recover_index(cache.root)
+        if index_damage(cache.root):
             _mend_index(data, cache)
         index = Index.read(cache.root)
         give_definitions(views, index)
         found = verify(cache.root)
-        _same_keys(found, cache.root, views, networks)
+        _require_same_keys(found, cache.root, views, networks)
         rows = retract(cache.root, found, index)
     outcome = extract(data, cache, settings, views, networks, progress, only=rows)
     again = {name: sum(statuses.values()) for name, statuses in outcome.rows.items()}
@@ -68,16 +69,18 @@ def _mend_index(data: Data, cache: Cache) -> None:
         index = Index.read(Path(folder))
     for name in view_names(cache.root):
         for damage in verify(cache.root, [name], index=index).damages:
-            if damage.what.startswith(OTHER_ROWS):
+            if damage.foreign:
                 raise CacheError(
-                    f"{folder_of(cache.root)} is damaged, and {data.root} gives other rows than "
+                    f"{index_folder(cache.root)} is damaged, and {data.root} gives other rows than "
                     f"{damage.file} has: put the index back from where the cache is shared "
                     "(`dvc checkout --force`), or set data.root to the data set as it was"
                 )
     index.write(cache.root)
 
 
-def _same_keys(found: Findings, root: Path, views: Mapping[str, View], networks: Networks) -> None:
+def _require_same_keys(
+    found: Findings, root: Path, views: Mapping[str, View], networks: Networks
+) -> None:
     """What is put back must be what was there."""
     for name in {damage.view for damage in found.damages if damage.rows}:
         if name not in views:
@@ -85,7 +88,7 @@ def _same_keys(found: Findings, root: Path, views: Mapping[str, View], networks:
                 f"{root} has a damaged view {name!r} that the settings do not have: set "
                 f"views.{name} as it was"
             )
-        stored, parts = stored_view(root, name), views[name].parts(networks)
+        (stored, _), parts = identify(root, name), views[name].parts(networks)
         if stored and stored.spec.key != key_of(parts):
             raise KeyMismatch(
                 f"view {name!r} was made with other settings than these "

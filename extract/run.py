@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 
 from cache.errors import DataError
+from cache.files import sweep
 from cache.index import Index
 from cache.keys import key_of
 from cache.lock import only_writer
+from cache.manifest import read_manifest, write_manifest
 from cache.settings import Cache
 from cache.share import take_rows
-from cache.store import ViewSpec, read_manifest, write_manifest
-from cache.writer import Row, ViewWriter, sweep
+from cache.spec import Row, ViewSpec
+from cache.writer import ViewWriter
 from extract.meter import Meter
 from extract.plan import Plan, Task, make_plan
 from extract.reading import Ready, ready
@@ -290,7 +292,7 @@ class _Writers:
                 self.statuses[name][value.status] += 1
 
     def _open(self, name: str, spec: ViewSpec) -> None:
-        cache, ids = self.cache, self.index.ids(spec.rows)
+        cache, ids = self.cache, self.index.ids(spec.space)
         self.open[name] = ViewWriter(cache.root, spec, ids, cache.shard_rows, cache.compression)
         self.open[name].expect(self.expected[name])
 
@@ -311,5 +313,5 @@ class _Writers:
 def give_definitions(views: Mapping[str, View], index: Index) -> None:
     """Hand the labels of the index, with their definitions, to the views that read them."""
     for view in views.values():
-        if view.rows == "labels":
+        if view.space == "labels":
             view.definitions = [dict(one) for one in index.definitions]

@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from cache.shards import ArraySpec
-from cache.store import RowSpace, ViewSpec
-from cache.writer import Row
+from cache.spec import ArraySpec, Row, RowSpace, ViewSpec
 from extract import backbones, detectors, images
 from extract import settings as config
 from extract.meter import Meter
@@ -102,7 +100,7 @@ class View:
     """One view. `settings` is its section of `params.yaml`; `dtype` that of the kept features."""
 
     name: ClassVar[str]
-    rows: ClassVar[RowSpace]
+    space: ClassVar[RowSpace]  # what a row is of
     kind: ClassVar[str] = "picture"  # of the backbone
     finds: ClassVar[str] = ""  # kind of the detector, for views that have one
     version: ClassVar[int] = 1
@@ -128,7 +126,7 @@ class View:
             "version": self.version,
             "settings": self.settings.model_dump(mode="json"),
             "networks": self._identities(networks),
-            "images": images.RULE if self.rows != "labels" else {},
+            "images": images.RULE if self.space != "labels" else {},
             "precision": networks.precision,
             "dtype": self.dtype,
         }
@@ -153,7 +151,7 @@ class View:
         weights = [networks.weights(name).facts() for name in self.network_names()]
         return ViewSpec(
             self.name,
-            self.rows,
+            self.space,
             self.arrays(networks),
             self.parts(networks),
             weights,
@@ -205,7 +203,7 @@ class View:
 class Body(View):
     """f_s: the person's box, clipped to the picture, through the backbone."""
 
-    name, rows = "body", "persons"
+    name, space = "body", "persons"
 
     def arrays(self, networks):
         width = self.backbone(networks).width
@@ -224,7 +222,7 @@ class Head(View):
     No face above the score leaves zeros and the status `no_face`.
     """
 
-    name, rows, finds = "head", "persons", "faces"
+    name, space, finds = "head", "persons", "faces"
 
     def arrays(self, networks):
         width = self.backbone(networks).width
@@ -270,7 +268,7 @@ class Objects(View):
     a region.
     """
 
-    name, rows, finds = "objects", "persons", "objects"
+    name, space, finds = "objects", "persons", "objects"
 
     def facts(self, networks):
         return {"classes": list(self.detector(networks).classes)}
@@ -362,7 +360,7 @@ class Depth(View):
     """f_d: pooled encoder features of the depth network on the whole picture, and its map
     shrunk to a `grid` x `grid` by area means."""
 
-    name, rows, kind = "depth", "pictures", "depth"
+    name, space, kind = "depth", "pictures", "depth"
 
     def arrays(self, networks):
         width = self.backbone(networks).width
@@ -387,7 +385,7 @@ class Depth(View):
 class Scene(View):
     """f_g: the whole picture through the backbone."""
 
-    name, rows = "scene", "pictures"
+    name, space = "scene", "pictures"
 
     def arrays(self, networks):
         width = self.backbone(networks).width
@@ -403,7 +401,7 @@ class Scene(View):
 class LabelView(View):
     """One row a label. Names and definitions decide the numbers, so they are part of the key."""
 
-    rows = "labels"
+    space = "labels"
 
     def parts(self, networks):
         return super().parts(networks) | {"definitions": list(self.definitions)}

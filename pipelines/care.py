@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from cache.index import Index, damage_of, folder_of
+from cache.index import Index, index_damage
 from cache.keys import flatten
-from cache.store import FAILED, WORDS, View, open_view, view_names
+from cache.paths import index_folder, view_names
+from cache.statuses import FAILED, WORDS
+from cache.store import StoredView, open_view
 from pipelines.settings import Settings
 from pipelines.stages import networks_of
 
@@ -22,8 +24,8 @@ def contents(settings: Settings) -> dict[str, Any]:
     root = settings.cache.root
     views = {name: open_view(root, name) for name in view_names(root)}
     about = {name: _about(view) for name, view in views.items()}
-    if not folder_of(root).exists() and views:  # as after `dvc pull` of one view
-        found = {"root": str(root), "dataset": "no index here", "note": damage_of(root)}
+    if not index_folder(root).exists() and views:  # as after `dvc pull` of one view
+        found = {"root": str(root), "dataset": "no index here", "note": index_damage(root)}
         return {**found, "persons": {}, "pictures": 0, "views": about, "quarantined": []}
     index = Index.read(root)
     status, counts = np.unique(index.person_status, return_counts=True)
@@ -38,7 +40,7 @@ def contents(settings: Settings) -> dict[str, Any]:
     }
 
 
-def quarantined(views: Iterable[View], index: Index) -> list[dict[str, str]]:
+def quarantined(views: Iterable[StoredView], index: Index) -> list[dict[str, str]]:
     """The pictures that could not be used, each once, with the first reason: `prepare` could not
     read their header, or `extract` their pixels. `extract --retry` tries them again."""
     columns = (index.pictures[name].to_pylist() for name in ("path", "status", "reason"))
@@ -49,10 +51,10 @@ def quarantined(views: Iterable[View], index: Index) -> list[dict[str, str]]:
         if status in FAILED
     }
     for view in views:
-        if view.rows == "labels":  # which have no picture
+        if view.space == "labels":  # which have no picture
             continue
         for row, reason in view.reasons.items():
-            picture = int(index.picture_rows[row]) if view.rows == "persons" else row
+            picture = int(index.picture_rows[row]) if view.space == "persons" else row
             if pictures[picture][1] == "removed":
                 continue
             status = WORDS[int(view.status[row])]
@@ -60,20 +62,21 @@ def quarantined(views: Iterable[View], index: Index) -> list[dict[str, str]]:
     return [{"picture": pictures[row][0], **facts} for row, facts in sorted(found.items())]
 
 
-def _about(view: View) -> dict[str, Any]:
+def _about(view: StoredView) -> dict[str, Any]:
     codes, counts = np.unique(view.status, return_counts=True)
     files = [file.stat().st_size for file in view.path.rglob("*") if file.is_file()]
     reasons, times = np.unique(list(view.reasons.values()), return_counts=True)
     return {
         "key": view.key,
-        "in_words": flatten(view.parts.get("settings", {})) | {"dtype": view.parts.get("dtype")},
-        "parts": view.parts,
-        "weights": view.weights,
+        "in_words": flatten(view.spec.parts.get("settings", {}))
+        | {"dtype": view.spec.parts.get("dtype")},
+        "parts": view.spec.parts,
+        "weights": view.spec.weights,
         "trained": view.trained,
         "rows": {WORDS[int(c)]: int(n) for c, n in zip(codes, counts, strict=True)},
         "reasons": {str(why): int(n) for why, n in zip(reasons, times, strict=True)},
         "shards": len(view.commits),
-        "compression": view.stored.compression,
+        "compression": view.layout.compression,
         "bytes": sum(files),
         "files": len(files),
     }

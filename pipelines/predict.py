@@ -10,9 +10,8 @@ from PIL import Image
 
 from cache.errors import DataError, KeyMismatch, SettingsError
 from cache.keys import in_short, key_of
-from cache.shards import ArraySpec
-from cache.store import STATUS
-from cache.writer import Row
+from cache.spec import ArraySpec, Row
+from cache.statuses import STATUS
 from extract import images
 from extract.views import Networks, Subject, View, make_views
 from pipelines.overlay import PersonMark, draw
@@ -81,7 +80,7 @@ class Predictor:
         persons = [Subject(picture.pixels, box) for box in boxes]
         whole = [Subject(picture.pixels)]
         views = {
-            name: self._view(view, persons if view.rows == "persons" else whole)
+            name: self._view(view, persons if view.space == "persons" else whole)
             for name, view in self.views.items()
         }
         views["labels"] = None
@@ -98,7 +97,7 @@ class Predictor:
         rows = view.run(subjects, self.networks)
         spec = view.spec(self.networks)
         return ViewData(
-            rows=view.rows,
+            space=view.space,
             arrays={name: _column(name, array, rows) for name, array in spec.arrays.items()},
             status=np.array([STATUS[row.status] for row in rows], np.uint8),
             key=spec.key,

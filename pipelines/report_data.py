@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 
 from cache.errors import DataError
 from cache.index import Index
-from cache.store import STATUS, open_view
+from cache.statuses import STATUS
+from cache.store import open_view
 from extract import images
 from pipelines.evaluation import Kind
 from pipelines.overlay import ObjectMark, PersonMark

@@ -8,7 +8,7 @@ import numpy as np
 
 from cache.errors import DataError, EmocacheError, SettingsError
 from cache.index import Index
-from cache.store import FAILED
+from cache.statuses import FAILED
 from pipelines.settings import Settings
 
 if TYPE_CHECKING:  # train.run loads torch, and not every command needs it

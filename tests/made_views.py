@@ -12,9 +12,7 @@ from PIL import Image
 
 from cache.files import sha256_file
 from cache.index import PERSONS, PICTURES, Index, person_id
-from cache.shards import ArraySpec
-from cache.store import ViewSpec
-from cache.writer import Row
+from cache.spec import ArraySpec, Row, ViewSpec
 from extract import images
 from extract.datasets import Dataset, PersonRecord, PictureRecord
 from extract.views import View
@@ -84,7 +82,7 @@ class Made(View):
         return {"view": self.name, "version": self.version}
 
     def spec(self, networks):
-        return ViewSpec(self.name, self.rows, self.arrays(networks), self.parts(networks))
+        return ViewSpec(self.name, self.space, self.arrays(networks), self.parts(networks))
 
     def arrays(self, networks):
         return {"features": ArraySpec((3,), self.dtype)}
@@ -98,7 +96,7 @@ class Made(View):
 class Colour(Made):
     """Mean colour of each person's box."""
 
-    name, rows = "colour", "persons"
+    name, space = "colour", "persons"
 
     def row(self, subject):
         return Row("ok", {"features": images.crop(subject.pixels, subject.box).mean((0, 1))})
@@ -107,7 +105,7 @@ class Colour(Made):
 class Area(Made):
     """Width and height of each person's box; boxes under 15 pixels wide have "no_face"."""
 
-    name, rows = "area", "persons"
+    name, space = "area", "persons"
 
     def arrays(self, networks):
         return {"features": ArraySpec((2,), self.dtype)}
@@ -120,7 +118,7 @@ class Area(Made):
 class Whole(Made):
     """Mean colour of each whole picture."""
 
-    name, rows = "whole", "pictures"
+    name, space = "whole", "pictures"
 
     def row(self, subject):
         assert subject.box is None
@@ -130,7 +128,7 @@ class Whole(Made):
 class Letters(Made):
     """How many letters a label's definition has."""
 
-    name, rows = "labels", "labels"
+    name, space = "labels", "labels"
 
     def arrays(self, networks):
         return {"features": ArraySpec((1,), self.dtype)}

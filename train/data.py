@@ -19,11 +19,12 @@ from torch import Tensor
 
 from cache.errors import CacheError, DataError
 from cache.index import Index
-from cache.store import STATUS, WORDS, View, open_view, view_names
+from cache.paths import view_names
+from cache.spec import RowSpace
+from cache.statuses import STATUS, USABLE, WORDS
+from cache.store import StoredView, open_view
 from train import scratch
 
-# Persons with these row statuses stay: a missing face or object is an answer, not a failure.
-USABLE = ("ok", "no_face", "no_object")
 # Arrays that stand for each other: a head that names `objects.region`, the detector's own features
 # of the regions, gets them in place of the backbone's.
 FEATURES = ("features", "region")
@@ -35,11 +36,11 @@ LabelKind = Literal["multi", "single", "distribution"]
 class ViewData:
     """One view in memory, as the store holds it or as extraction has just made it.
 
-    rows: its row space, "persons", "pictures" or "labels"; arrays: name -> (N, ...); status: (N,)
-    codes of `cache.store.STATUS`; key, parts, weights, facts: as in `cache.store.View`.
+    space: its row space, "persons", "pictures" or "labels"; arrays: name -> (N, ...); status: (N,)
+    codes of `cache.statuses.STATUS`; key, parts, weights, facts: as in `cache.store.StoredView`.
     """
 
-    rows: str
+    space: RowSpace
     arrays: Mapping[str, np.ndarray]
     status: np.ndarray
     key: str = ""
@@ -95,7 +96,7 @@ class Features:
     kept: np.ndarray
     dropped: Mapping[str, Mapping[str, int]]
     views: Mapping[str, Mapping[str, Tensor]]
-    spaces: Mapping[str, str]
+    spaces: Mapping[str, RowSpace]
     keys: Mapping[str, str]
     parts: Mapping[str, Mapping[str, Any]]
     weights: Mapping[str, Sequence[Mapping[str, Any]]]
@@ -269,7 +270,7 @@ def load(
     opened = {name: open_view(root, name) for name in named}
     for name, view in opened.items():
         if named[name] not in view.arrays:
-            detector = view.parts.get("settings", {}).get("detector", "its detector")
+            detector = view.spec.parts.get("settings", {}).get("detector", "its detector")
             raise CacheError(
                 f"view {name!r} has no {named[name]!r}: {detector} gives none. Set "
                 f"views.{name}.detector to one that does, or train.rrla.regions to features"
@@ -280,16 +281,16 @@ def load(
         for array in view.spec.arrays
         if array not in FEATURES or array == named[name]
     }
-    large = {at: array for at, array in wanted.items() if opened[at[0]].rows != "labels"}
+    large = {at: array for at, array in wanted.items() if opened[at[0]].space != "labels"}
     room = scratch.room(
         {at: len(opened[at[0]]) for at in large},
-        {at: array.size * np.dtype(array.dtype).itemsize for at, array in large.items()},
+        {at: array.row_bytes for at, array in large.items()},
         memory,
     )
     return from_arrays(
         views={
             name: ViewData(
-                rows=view.rows,
+                space=view.space,
                 arrays={
                     array: _read(view, array, (name, array) in room.away)
                     for at, array in wanted
@@ -297,9 +298,9 @@ def load(
                 },
                 status=view.status,
                 key=view.key,
-                parts=view.parts,
-                weights=view.weights,
-                facts=view.facts,
+                parts=view.spec.parts,
+                weights=view.spec.weights,
+                facts=view.spec.facts,
             )
             for name, view in opened.items()
         },
@@ -319,7 +320,7 @@ def load(
     )
 
 
-def _read(view: View, array: str, away: bool) -> np.ndarray:
+def _read(view: StoredView, array: str, away: bool) -> np.ndarray:
     spec = view.spec.arrays[array]
     if not away:
         return view.read(array)
@@ -363,7 +364,7 @@ def from_arrays(
         arrays = {array: _tensor(values, device) for array, values in view.arrays.items()}
         for array, values in arrays.items():
             _check_finite(f"view {name!r}, array {array!r}", values)
-        if view.rows == "labels":
+        if view.space == "labels":
             if len(view.status) != len(labels) or (view.status != STATUS["ok"]).any():
                 raise CacheError(
                     f"view {name!r} has {int((view.status == STATUS['ok']).sum())} labels, the "
@@ -377,7 +378,7 @@ def from_arrays(
             arrays["mask"] = torch.arange(k, device=device) < arrays["count"][:, None]
             classes = tuple(view.facts.get("classes", ()))
             _check_classes(name, arrays, classes)
-        elif view.rows == "persons":
+        elif view.space == "persons":
             arrays["mask"] = _tensor(view.status == STATUS["ok"], device)
         tensors[name] = arrays
     diagonals = np.hypot(*np.asarray(sizes, np.float32).T)
@@ -393,7 +394,7 @@ def from_arrays(
         kept=kept,
         dropped=dropped,
         views=tensors,
-        spaces={name: view.rows for name, view in views.items()},
+        spaces={name: view.space for name, view in views.items()},
         keys={name: view.key for name, view in views.items()},
         parts={name: view.parts for name, view in views.items()},
         weights={name: view.weights for name, view in views.items()},
@@ -423,9 +424,9 @@ def _sort_out(
     if status is not None:
         why[:] = np.where(np.asarray(status) == "ok", "", status)
     for name, view in views.items():
-        if view.rows == "labels":
+        if view.space == "labels":
             continue
-        rows = persons if view.rows == "persons" else pictures
+        rows = persons if view.space == "persons" else pictures
         codes = np.zeros(max(len(view.status), int(rows.max(initial=-1)) + 1), np.uint8)
         codes[: len(view.status)] = view.status  # the index may have grown since
         words = np.array([WORDS[int(code)] for code in codes], dtype=object)[rows]

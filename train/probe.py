@@ -8,7 +8,7 @@ import torch
 
 from cache.errors import DataError
 from cache.keys import key_of
-from cache.store import view_names
+from cache.paths import view_names
 from train.data import load
 from train.heads import get_head
 from train.metrics import bootstrap, mean_average_precision, random_order

@@ -18,7 +18,8 @@ import numpy as np
 import yaml
 
 from cache.errors import DataError
-from extract.datasets import NAN, SPLITS, Dataset, PersonRecord, PictureRecord, dataset
+from cache.index import SPLITS
+from extract.datasets import NAN, Dataset, PersonRecord, PictureRecord, dataset
 
 NO_BOX = (NAN, NAN, NAN, NAN)
 

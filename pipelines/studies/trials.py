@@ -19,7 +19,8 @@ from cache.errors import CacheError, DataError, EmocacheError
 from cache.files import write_atomic
 from cache.index import Index
 from cache.keys import flatten, is_sealed, key_of, sealed
-from cache.store import open_view, view_names
+from cache.paths import view_names
+from cache.store import open_view
 from pipelines import evaluation
 from pipelines.settings import Settings
 from pipelines.stages import RESULTS, device_of, index_of

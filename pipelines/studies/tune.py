@@ -11,7 +11,8 @@ import yaml
 from cache.errors import DataError, SettingsError
 from cache.files import write_atomic
 from cache.index import Index
-from cache.store import open_view, view_names
+from cache.paths import view_names
+from cache.store import open_view
 from pipelines.evaluation import PERCENT, plain
 from pipelines.settings import Settings
 from pipelines.stages import RESULTS

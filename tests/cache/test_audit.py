@@ -13,9 +13,9 @@ from cache import audit as module
 from cache.audit import EXAMPLES, audit, gaps, leaked_persons
 from cache.errors import CacheError, DataError, SettingsError
 from cache.index import PERSONS, PICTURES, Index, person_id
-from cache.shards import ArraySpec
-from cache.store import ViewSpec, record_path
-from cache.writer import Row, ViewWriter
+from cache.paths import commit_file
+from cache.spec import ArraySpec, Row, ViewSpec
+from cache.writer import ViewWriter
 from tests.shared import shared
 
 WIDTH = 64
@@ -361,7 +361,7 @@ def test_refusals(tmp_path):
     with pytest.raises(DataError, match="no split 'tset': .* train, val, test"):
         leaked_persons(tmp_path, "tset")
     write_scene(tmp_path, drawn(40), 40)
-    record_path(tmp_path / "scene.zarr", 2).write_text("{}")
+    commit_file(tmp_path / "scene.zarr", 2).write_text("{}")
     with pytest.raises(CacheError, match="damaged"):
         audit(tmp_path)
 

@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 
 from cache.check import verify
+from cache.commits import Commit
 from cache.errors import CacheError
 from cache.files import sha256_file
 from cache.index import Index
 from cache.keys import of_sealed_text, sealed_text
 from cache.lock import only_writer
+from cache.manifest import write_manifest
 from cache.settings import Cache
 from cache.share import merge
-from cache.store import open_view, read_record, write_manifest
+from cache.store import open_view
 from tests.extract.test_run import Place
 
 
@@ -47,9 +49,9 @@ def test_a_sound_cache_is_whole(root):
 
 
 def test_rows_that_are_not_extracted_yet_are_no_damage(root):
-    commit = read_record(root / "colour.zarr/commits/000003.json")
+    commit = Commit.read(root / "colour.zarr/commits/000003.json")
     (root / "colour.zarr/commits/000003.json").unlink()
-    for file in commit["files"]:
+    for file in commit.files:
         (root / "colour.zarr" / file).unlink()
     write_manifest(root, Index.read(root).digest())
     found = verify(root)
@@ -127,7 +129,7 @@ def test_a_commit_under_another_key(root):
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_values_that_are_not_finite_are_found_though_every_hash_is_right(root, value):
     view = open_view(root, "colour")
-    layout, file = view.stored.layouts["features"], "features/c/1/0"
+    layout, file = view.layout.arrays["features"], "features/c/1/0"
     block = layout.empty(8)
     record = view.path / "commits/000001.json"
     commit = of_sealed_text(record.read_bytes())

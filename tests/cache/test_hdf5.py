@@ -96,7 +96,7 @@ def test_any_damage_to_what_it_says_of_the_views_is_found(exported, tmp_path):
         file.write_bytes(exported.read_bytes())
         with h5py.File(file, "a") as opened:
             opened["about"][at] ^= 4
-        with pytest.raises(CacheError, match=r"damaged: /about"):
+        with pytest.raises(CacheError, match=r"damaged, /about"):
             import_hdf5(Cache(root=tmp_path / "back"), file)
 
 

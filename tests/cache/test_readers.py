@@ -1,4 +1,4 @@
-"""What a view holds, read by plain Zarr, dask, xarray and torch: each equals `View.read`."""
+"""What a view holds, read by plain Zarr, dask, xarray and torch: each equals `StoredView.read`."""
 
 import dask.array
 import numpy as np
@@ -7,9 +7,9 @@ import torch
 import xarray
 import zarr
 
-from cache.shards import ArraySpec
-from cache.store import View, ViewSpec, open_view
-from cache.writer import Row, ViewWriter
+from cache.spec import ArraySpec, Row, ViewSpec
+from cache.store import StoredView, open_view
+from cache.writer import ViewWriter
 
 ROWS, SHARD, K, WIDTH = 53, 16, 3, 7  # the last shard and its last chunk are not full
 ARRAYS = {
@@ -21,7 +21,7 @@ ARRAYS = {
 
 
 @pytest.fixture(params=["none", "zstd"])
-def view(tmp_path, request) -> View:
+def view(tmp_path, request) -> StoredView:
     spec = ViewSpec("objects", "persons", ARRAYS, {"made": 1}, facts={"classes": ["cup"]})
     writer = ViewWriter(tmp_path, spec, [str(n) for n in range(ROWS)], SHARD, request.param)
     rows = [row for row in range(ROWS) if row not in (5, *range(16, 32))]  # a shard is missing
@@ -40,7 +40,7 @@ def view(tmp_path, request) -> View:
     return open_view(tmp_path, "objects")
 
 
-def same(got, view: View, name: str) -> None:
+def same(got, view: StoredView, name: str) -> None:
     expected = view.read(name)
     assert got.dtype == expected.dtype
     np.testing.assert_array_equal(got, expected)
@@ -89,7 +89,7 @@ def test_xarray(view, recwarn):
 class _First:
     """The first object of some rows of a view."""
 
-    def __init__(self, view: View, rows: np.ndarray):
+    def __init__(self, view: StoredView, rows: np.ndarray):
         self.view, self.rows = view, rows
 
     def read(self, name: str) -> np.ndarray:

@@ -6,10 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zarr.storage import MemoryStore
 
-from cache.shards import ArraySpec, Layout
+from cache.shards import ArrayLayout
+from cache.spec import ArraySpec
 
 
-def by_zarr(layout: Layout, block: np.ndarray) -> bytes | None:
+def by_zarr(layout: ArrayLayout, block: np.ndarray) -> bytes | None:
     files: dict = {}
     layout.create(MemoryStore(files), "a", layout.shard_rows, "row")[: len(block)] = block
     shard = files.get(layout.file("a", 0))
@@ -31,7 +32,7 @@ def by_zarr(layout: Layout, block: np.ndarray) -> bytes | None:
     compression=st.sampled_from(["none", "zstd"]),
 )
 def test_every_byte_is_zarrs_own(rows, empty, array, compression):
-    layout = Layout(array, shard_rows=12, chunk_rows=3, compression=compression)
+    layout = ArrayLayout(array, shard_rows=12, chunk_rows=3, compression=compression)
     rng = np.random.default_rng(rows)
     block = (rng.integers(1, 100, (rows, *array.shape))).astype(array.dtype)
     block[[row for row in empty if row < rows]] = array.fill
@@ -41,7 +42,7 @@ def test_every_byte_is_zarrs_own(rows, empty, array, compression):
 
 @pytest.mark.parametrize("compression", ["none", "zstd"])
 def test_what_was_written_is_read_and_nothing_else_is(tmp_path, compression):
-    layout = Layout(ArraySpec((4,), "float32"), 12, 3, compression)
+    layout = ArrayLayout(ArraySpec((4,), "float32"), 12, 3, compression)
     block = np.arange(40, dtype=np.float32).reshape(10, 4)
     block[3:6] = 0  # a whole chunk of the fill value
     data, chunks = layout.encode(block)

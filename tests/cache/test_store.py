@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 
 from cache.errors import CacheError, KeyMismatch
 from cache.keys import of_sealed_text, sealed_text
-from cache.shards import ArraySpec
-from cache.store import STATUS, ViewSpec, open_view, write_manifest
-from cache.writer import Row, ViewWriter
+from cache.manifest import write_manifest
+from cache.spec import ArraySpec, Row, ViewSpec
+from cache.statuses import STATUS
+from cache.store import open_view
+from cache.writer import ViewWriter
 
 WIDTH = 6
 
@@ -50,7 +52,7 @@ def test_rows_written_are_read(tmp_path):
     np.testing.assert_array_equal(view.status, np.full(20, STATUS["ok"]))
     np.testing.assert_array_equal(view.read()[:, 0], np.arange(20))
     np.testing.assert_array_equal(view.read("box")[19], [19, 20, 21, 22])
-    assert view.key == spec().key and view.trained and view.facts == {"classes": ["cup"]}
+    assert view.key == spec().key and view.trained and view.spec.facts == {"classes": ["cup"]}
 
 
 def test_plain_zarr_reads_the_same(tmp_path):
@@ -111,7 +113,7 @@ def test_another_key_replaces_the_view(tmp_path):
     fill(tmp_path, 8, [0, 1], spec(size=224))
     view = open_view(tmp_path, "body")
     assert view.done.tolist() == [True] * 2 + [False] * 6
-    assert view.parts == {"size": 224}
+    assert view.spec.parts == {"size": 224}
 
 
 def test_mixed_keys_are_refused_and_both_named(tmp_path):

@@ -14,7 +14,9 @@ import pytest
 
 from cache.errors import CacheError
 from cache.lock import only_writer
-from cache.store import STATUS, open_view, view_names
+from cache.paths import view_names
+from cache.statuses import STATUS
+from cache.store import open_view
 from tests.extract.test_run import Place
 from tests.shared import quick_folder
 

@@ -12,7 +12,8 @@ from cache import files as cache_files
 from cache.check import verify
 from cache.errors import CacheError
 from cache.index import Index
-from cache.store import open_view, view_names
+from cache.paths import view_names
+from cache.store import open_view
 from tests.extract.test_crash import files
 from tests.extract.test_run import Place
 from tests.shared import quick_folder

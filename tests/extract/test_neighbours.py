@@ -75,7 +75,7 @@ def extract(folder: Path, root: Path, names: list[str], networks, mask: str):
     found = {}
     for name in views:
         view = open_view(root, name)
-        row = at if view.rows == "pictures" else 2 * at
+        row = at if view.space == "pictures" else 2 * at
         found |= {f"{name}.{array}": view.read(array)[row] for array in view.spec.arrays}
     return found
 

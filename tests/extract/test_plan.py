@@ -10,9 +10,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from cache.errors import CacheError
-from cache.shards import ArraySpec
-from cache.store import ViewSpec
-from cache.writer import Row, ViewWriter
+from cache.spec import ArraySpec, Row, ViewSpec
+from cache.writer import ViewWriter
 from extract import settings as config
 from extract.plan import make_plan
 from extract.views import Networks, make_views
@@ -75,8 +74,8 @@ class Place:
         for name, rows in plan.rows.items():
             view = views[name]
             parts = view.parts(self.networks())
-            spec = ViewSpec(name, view.rows, {"features": ArraySpec((2,))}, parts)
-            writer = ViewWriter(self.cache, spec, index.ids(view.rows), shard_rows)
+            spec = ViewSpec(name, view.space, {"features": ArraySpec((2,))}, parts)
+            writer = ViewWriter(self.cache, spec, index.ids(view.space), shard_rows)
             writer.expect(rows.tolist())
             for row in rows.tolist():
                 writer.put(row, Row("ok", {"features": np.full(2, row)}))

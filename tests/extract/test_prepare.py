@@ -14,7 +14,8 @@ from PIL import Image
 
 from cache.errors import DataError, KeyMismatch, SettingsError
 from cache.files import sha256_file
-from cache.index import STATUSES, Index
+from cache.index import Index
+from cache.statuses import INDEX
 from extract import datasets, images
 from extract.datasets import Dataset, dataset, get_dataset
 from extract.prepare import Report, prepare
@@ -153,7 +154,7 @@ def test_each_failure_is_a_row_with_a_reason(tiny):
         ("unreadable", "not a picture in one of JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM"),
         ("missing", "no such file"),
     }
-    assert set(statuses(index)) <= set(STATUSES)
+    assert set(statuses(index)) <= set(INDEX)
     assert report.persons == {
         "train": {"ok": 2, "unlabelled": 1, "repeated": 1, "bad_box": 3, "unreadable": 2},
         "val": {"ok": 1},

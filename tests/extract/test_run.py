@@ -16,8 +16,10 @@ import pytest
 from PIL import Image
 
 from cache.errors import CacheError, DataError, WeightsError
+from cache.paths import view_names
 from cache.settings import Cache
-from cache.store import STATUS, open_view, view_names
+from cache.statuses import STATUS
+from cache.store import open_view
 from extract import images, run
 from extract import settings as config
 from extract.plan import make_plan

@@ -14,8 +14,10 @@ from PIL import Image
 from skimage import data
 
 from cache.keys import canonical, differences, key_of
-from cache.store import STATUS, open_view
-from cache.writer import Row, ViewWriter
+from cache.spec import Row
+from cache.statuses import STATUS
+from cache.store import open_view
+from cache.writer import ViewWriter
 from extract import images
 from extract import settings as config
 from extract import views as module
@@ -448,7 +450,7 @@ def test_the_layout_fits_the_rows(networks, name, tmp_path):
         writer.put(number, row)
     writer.close()
     kept = open_view(tmp_path, name)
-    assert kept.rows == view.rows and kept.key == key_of(view.parts(networks))
+    assert kept.space == view.space and kept.key == key_of(view.parts(networks))
     assert kept.read("features").dtype == np.float16
     for array, value in rows[0].values.items():
         assert np.allclose(kept.read(array)[0], value, rtol=2e-3, atol=2e-3)

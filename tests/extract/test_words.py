@@ -17,8 +17,11 @@ from safetensors.numpy import load_file, save_file
 from cache.errors import SettingsError, WeightsError
 from cache.files import sha256_file
 from cache.keys import key_of
+from cache.manifest import read_manifest
+from cache.paths import view_names
 from cache.settings import Cache
-from cache.store import STATUS, open_view, read_manifest, view_names
+from cache.statuses import STATUS
+from cache.store import open_view
 from extract import convert, run
 from extract import settings as config
 from extract.backbones import backbones, describe, load_backbone

@@ -12,7 +12,8 @@ from PIL import Image
 
 from cache.errors import CacheError, DataError, EmocacheError, KeyMismatch, SettingsError
 from cache.index import Index
-from cache.store import STATUS, open_view
+from cache.statuses import STATUS
+from cache.store import open_view
 from extract import images
 from pipelines.predict import Predictor, predict
 from pipelines.settings import load
@@ -78,7 +79,7 @@ def test_features_are_those_of_the_cache(project, predictor, persons, path_of, b
         assert set(made.views) == {"body", "head", "objects", "depth", "scene"}
         for name, arrays in made.views.items():
             view = open_view(project / "features", name)
-            at = rows if view.rows == "persons" else [picture]
+            at = rows if view.space == "persons" else [picture]
             for array in set(arrays) - {"mask"}:
                 cached, new = view.read(array)[at], arrays[array].cpu().numpy()
                 assert new.dtype == cached.dtype and new.shape == cached.shape

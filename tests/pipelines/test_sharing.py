@@ -124,10 +124,10 @@ def test_new_pictures_are_extracted_alone_and_only_changed_files_pushed(team):
     expected |= {"index/pictures.parquet"}
     for name in (*PERSON_VIEWS, *PICTURE_VIEWS):
         view = views[name]
-        grown = range(rows[name] // view.stored.shard_rows, max(view.commits) + 1)
+        grown = range(rows[name] // view.layout.shard_rows, max(view.commits) + 1)
         assert 0 < len(grown) < len(view.commits)
         for shard in grown:
-            expected |= {f"{name}.zarr/{file}" for file in view.commits[shard]["files"]}
+            expected |= {f"{name}.zarr/{file}" for file in view.commits[shard].files}
             expected.add(f"{name}.zarr/commits/{shard:06d}.json")
         expected |= {f"{name}.zarr/{array}/zarr.json" for array in view.spec.all_arrays}
     assert changed(before, after) <= expected

@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 
 from cache.index import PERSONS, PICTURES, Index
-from cache.shards import ArraySpec
-from cache.store import STATUS, ViewSpec
-from cache.writer import Row, ViewWriter
+from cache.spec import ArraySpec, Row, ViewSpec
+from cache.statuses import STATUS
+from cache.writer import ViewWriter
 from train.data import Features, ViewData, from_arrays
 from train.settings import Train
 
@@ -147,7 +147,7 @@ def write_cache(root: Path, given: dict[str, Any]) -> None:
     for name, view in given["views"].items():
         spec = ViewSpec(
             name=name,
-            rows=view.rows,
+            space=view.space,
             arrays={
                 array: ArraySpec(values.shape[1:], str(values.dtype))
                 for array, values in view.arrays.items()

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from cache.errors import CacheError, DataError
-from cache.store import STATUS
+from cache.statuses import STATUS
 from tests.train import made
 from train.data import from_arrays, load
 

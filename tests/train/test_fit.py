@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cache.errors import DataError, SettingsError
-from cache.store import STATUS
+from cache.statuses import STATUS
 from tests.train import made
 from train.data import from_arrays, load
 from train.fit import fit, optimizer, pace, predict

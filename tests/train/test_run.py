@@ -9,7 +9,7 @@ import torch
 
 from cache.errors import CacheError, DataError, KeyMismatch
 from cache.index import Index
-from cache.store import STATUS
+from cache.statuses import STATUS
 from tests.train import made
 from train.checkpoint import cache_key
 from train.metrics import chance_level, mean_average_precision

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cache.errors import DataError
-from cache.store import STATUS
+from cache.statuses import STATUS
 from pipelines.studies import trials as module
 from pipelines.studies.trials import measuring, own, searching
 from tests.train import made

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from cache.errors import DataError, SettingsError
-from cache.store import STATUS
+from cache.statuses import STATUS
 from tests.train import made
 from train.data import from_arrays
 from train.fit import fit, predict

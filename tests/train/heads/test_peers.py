@@ -6,7 +6,7 @@ import torch
 from sklearn.linear_model import Ridge as SkRidge
 
 from cache.errors import DataError
-from cache.store import STATUS
+from cache.statuses import STATUS
 from tests.train import made
 from train.checkpoint import load_head, save_head
 from train.data import from_arrays

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from cache.store import STATUS
+from cache.statuses import STATUS
 from train.data import Features, ViewData, from_arrays
 from train.layers import ridge
 from train.layers.ridge import Ridge

@@ -1,0 +1,29 @@
+"""Every status that a row can have, in one place, from the annotation to the report.
+
+The index says of each person and picture whether it counts; a view says of each row whether it was
+computed. Both hold words from here, and what fails has a reason beside its status, in words.
+"""
+
+from typing import Literal
+
+# Of the index. `removed` rows are no longer part of the data set; the others are, and count as
+# dropped where they are not ok.
+INDEX = ("ok", "unlabelled", "repeated", "removed", "missing", "unreadable", "bad_box")
+
+# Of a row of a view.
+StatusWord = Literal["absent", "ok", "no_face", "no_object", "bad_box", "unreadable", "missing"]
+
+# The code that stands for it in the store.
+STATUS: dict[StatusWord, int] = {
+    "absent": 0,  # no commit record lists the row
+    "ok": 1,
+    "no_face": 2,
+    "no_object": 3,
+    "bad_box": 4,
+    "unreadable": 5,
+    "missing": 6,
+}
+WORDS = {code: word for word, code in STATUS.items()}
+
+FAILED = ("bad_box", "unreadable", "missing")  # what another try may mend
+USABLE = ("ok", "no_face", "no_object")  # a missing face or object is an answer, not a failure

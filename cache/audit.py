@@ -3,6 +3,7 @@ pictures of other bytes that look the same."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -208,11 +209,15 @@ class _Pictures:
         self.same = np.unique(self.paths, return_inverse=True)[1]  # (M,) one number a path
         self.there = np.unique(self.rows[index.person_status != "removed"])
         # (M,) bool: the pictures that have features; the index may have grown since.
-        self.seen, self.features = np.zeros(len(self.paths), bool), np.zeros((0, 0))
-        view, self.blind = _scene(root)
-        if view is not None:
-            self.seen[: len(view)] = view.status[: len(self.seen)] == STATUS["ok"]
-            self.features = view.read()
+        self.seen = np.zeros(len(self.paths), bool)
+        self.view, self.blind = _scene(root)
+        if self.view is not None:
+            self.seen[: len(self.view)] = self.view.status[: len(self.seen)] == STATUS["ok"]
+
+    @cached_property
+    def features(self) -> np.ndarray:
+        """(M, D) of the scene; nothing without the view."""
+        return np.zeros((0, 0)) if self.view is None else self.view.read()
 
     def gaps(self) -> list[str]:
         """See `audit.gaps`."""

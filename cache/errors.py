@@ -4,6 +4,9 @@ The command line turns any of them into one sentence and exit code 1; every othe
 bug and shows its traceback.
 """
 
+import difflib
+from collections.abc import Collection
+
 
 class EmocacheError(Exception):
     """A refusal with a reason a person can act on."""
@@ -48,6 +51,16 @@ class FormatError(CacheError):
 
 class KeyMismatch(CacheError):
     """Two things that must share one key do not; both are named."""
+
+
+def did_you_mean(name: str, known: Collection[str]) -> str:
+    """The end of a refusal of `name`: the nearest known one, and all of them where they are few."""
+    near = difflib.get_close_matches(name, known, 1, cutoff=0)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return hint + (f" Known: {', '.join(sorted(known))}" if known and len(known) <= FEW else "")
+
+
+FEW = 12  # names that a refusal lists
 
 
 def first_line(error: Exception) -> str:

@@ -207,7 +207,7 @@ def test_a_changed_view_is_made_again_and_the_others_stay(place):
     assert views["area"].calls == views["whole"].calls == views["labels"].calls == []
     assert outcome.reasons["colour"] == "other key: version: 1 -> 2; replaces 9 rows"
     assert before == {path: path.stat().st_mtime_ns for path in files}
-    assert open_view(place.cache, "colour").parts["version"] == 2
+    assert open_view(place.cache, "colour").spec.parts["version"] == 2
 
 
 def test_persons_that_left_keep_their_rows(place):

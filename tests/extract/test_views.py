@@ -455,10 +455,10 @@ def test_the_layout_fits_the_rows(networks, name, tmp_path):
     for array, value in rows[0].values.items():
         assert np.allclose(kept.read(array)[0], value, rtol=2e-3, atol=2e-3)
     assert kept.trained == (name not in ("depth", "words"))
-    names = [weights["network"] for weights in kept.weights]
+    names = [weights["network"] for weights in kept.spec.weights]
     assert names == view.network_names() and len(set(names)) == len(names)
     if name == "objects":
-        assert kept.facts["classes"][0] == "person" and len(kept.facts["classes"]) == 80
+        assert kept.spec.facts["classes"][0] == "person" and len(kept.spec.facts["classes"]) == 80
         assert kept.read("label")[1].tolist() == [-1] * 6
 
 

@@ -295,7 +295,7 @@ def test_the_view_joins_and_leaves_a_cache_and_changes_nothing_else(tmp_path, fo
     assert np.allclose(after["words.features"], MADE)
     assert all(np.array_equal(after[name], values) for name, values in before.items())
     kept = open_view(place.cache, "words")
-    assert kept.facts == {"from_definition": ["alarm"]} and kept.trained
+    assert kept.spec.facts == {"from_definition": ["alarm"]} and kept.trained
     assert read_manifest(place.cache)["views"]["words"]["rows"] == 2
 
     assert planned(place, sections(MINE), weights).empty

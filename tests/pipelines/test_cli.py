@@ -359,7 +359,7 @@ def test_the_plan_names_what_changed(emocache, workplace):
     reason = "other key: settings.k: 6 -> 3; replaces 37 rows"
     assert found["objects"] == {"rows": 37, "reason": reason}
     assert all(view["rows"] == 0 for name, view in found.items() if name != "objects")
-    assert open_view(Path("features"), "objects").parts["settings"]["k"] == 6
+    assert open_view(Path("features"), "objects").spec.parts["settings"]["k"] == 6
 
 
 @pytest.mark.slow

@@ -159,7 +159,7 @@ def test_another_depth_size_recomputes_depth_only(clone, tmp_path):
     assert "resnet50:" not in done.said
     assert marks(clone, others) == before
     depth = open_view(clone / "features", "depth")
-    assert depth.key != key and depth.done.all() and depth.parts["settings"]["size"] == 64
+    assert depth.key != key and depth.done.all() and depth.spec.parts["settings"]["size"] == 64
 
 
 def marks(folder: Path, views) -> dict[str, tuple[int, bytes]]:

@@ -32,7 +32,8 @@ from PIL import Image, ImageEnhance, ImageOps
 from cache.audit import BLOCK, NEAR, audit
 from cache.errors import WeightsError
 from extract import images
-from extract.views import Networks, Subject, make_views
+from extract.loaded import Networks
+from extract.views import Subject, make_views
 from pipelines.settings import load
 
 SPLITS = {"train": 16_977, "val": 2_085, "test": 4_388}  # pictures of EMOTIC's CSV release

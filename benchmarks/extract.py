@@ -38,14 +38,16 @@ import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
+from cache.boxes import square_around
 from cache.settings import Cache
 from cache.store import open_view
 from extract import images
 from extract import settings as config
-from extract.datasets import READERS, Dataset, PersonRecord, PictureRecord
+from extract.datasets import Dataset, PersonRecord, PictureRecord, dataset
+from extract.loaded import Networks, Timed
 from extract.prepare import prepare
 from extract.run import extract
-from extract.views import Networks, Timed, View, make_views
+from extract.views import View, make_views
 from pipelines.settings import Settings, load
 
 COCO = ROOT.parent / "shared/data/coco/coco_mini"
@@ -119,7 +121,7 @@ class Bench:
 
 
 def device_of(settings: Settings) -> str:
-    from pipelines.stages import device_of as of
+    from pipelines.workplace import device_of as of
 
     return of(settings)
 
@@ -201,7 +203,7 @@ def per_person(bench: Bench) -> None:
             (faces,) = views["head"].detector(networks)([tensor(person)])
             if len(faces) and faces.scores.max() >= views["head"].settings.score:
                 found = faces.boxes[faces.scores.argmax()] + np.array([box[0], box[1]] * 2)
-                square = images.square_around(tuple(found), 1.6, *picture.size)
+                square = square_around(tuple(found), 1.6, *picture.size)
                 head = picture.crop(tuple(map(round, square)))
                 np.save(out / f"{number}.head.npy", features(views["head"], head).cpu())
             masked = Image.fromarray(images.mask_subject(np.array(picture), tuple(box)))
@@ -391,7 +393,7 @@ def main() -> None:
 
     if not COCO.exists():
         raise SystemExit(f"needs COCO pictures in {COCO}")
-    READERS["coco"] = Coco
+    dataset("coco")(Coco)
     settings = load(asked.params, asked.set)
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder) / "bench", settings, asked.pictures)

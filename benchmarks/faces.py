@@ -57,16 +57,19 @@ from cache.manifest import write_manifest
 from cache.settings import Cache
 from cache.spec import ArraySpec, ViewSpec
 from cache.store import open_view
-from extract.datasets import READERS, Dataset, PersonRecord, PictureRecord
+from extract.datasets import Dataset, PersonRecord, PictureRecord, dataset
 from extract.prepare import prepare
 from extract.run import extract
 from extract.settings import Data
-from pipelines.evaluation import compare, evaluate
+from pipelines.comparison import compare
+from pipelines.evaluation import evaluate
 from pipelines.settings import Settings, load
-from pipelines.stages import device_of, in_words, networks_of, views_of
+from pipelines.stages import in_words
+from pipelines.workplace import device_of, networks_of, views_of
 from train.checkpoint import cache_key
 from train.metrics import MEASURES, accuracy
-from train.run import Scores, score, train_head
+from train.run import score, train_head
+from train.scores import Scores
 from train.settings import Evaluate, Train
 
 FERPLUS = ROOT.parent / "shared/data/ferplus"
@@ -430,7 +433,8 @@ def main() -> None:
 
     if not FERPLUS.exists():
         raise SystemExit(f"needs the FER+ faces in {FERPLUS}")
-    READERS.update({reader.name: reader for reader in (Shares, Majority)})
+    for reader in (Shares, Majority):
+        dataset(reader.name)(reader)
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as temporary:
         bench = Bench(asked.keep or Path(temporary), load(ROOT / "params.yaml"), asked.seed)

@@ -35,7 +35,7 @@ REGIONS, CLASSES = 1024, 91  # Faster R-CNN's region features and COCO's classes
 
 
 class Shapes:
-    """Stands where `extract.views.Networks` stands, and knows widths only."""
+    """Stands where `extract.loaded.Networks` stands, and knows widths only."""
 
     def backbone(self, name: str, kind: str) -> Any:
         return SimpleNamespace(width=WIDTHS[kind])
@@ -114,7 +114,7 @@ def made_features(
         rows = labels if spec.space == "labels" else count
         kept = {n: array for n, array in spec.arrays.items() if n not in skipped}
         arrays = {n: _by_blocks(rng, array, rows) for n, array in kept.items()}
-        views[name] = ViewData(spec.space, arrays, np.ones(rows, np.uint8), facts=spec.facts)
+        views[name] = ViewData(spec, arrays, np.ones(rows, np.uint8))
     corner = rng.uniform(0, 200, (count, 2))
     return from_arrays(
         views=views,

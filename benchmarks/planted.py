@@ -116,7 +116,9 @@ def plant(persons: int, seed: int, strengths: Mapping[str, float], near: bool = 
     status["head"][~face] = STATUS["no_face"]
     features = from_arrays(
         views={
-            name: ViewData(rows.get(name, "persons"), some, status[name], facts=facts.get(name, {}))
+            name: ViewData.of(
+                name, rows.get(name, "persons"), some, status[name], facts=facts.get(name, {})
+            )
             for name, some in arrays.items()
         },
         boxes=boxes.astype(np.float32),

@@ -72,7 +72,7 @@ def plant(persons: int, seed: int, alike: float, told: bool) -> Planted:
         views = {"body": ("persons", body), "labels": ("labels", text.astype(np.float32))}
         return from_arrays(
             views={
-                name: ViewData(rows, {"features": some}, np.ones(len(some), np.uint8))
+                name: ViewData.of(name, rows, {"features": some})
                 for name, (rows, some) in views.items()
             },
             boxes=np.tile(np.float32([0, 0, 9, 9]), (count, 1)),

@@ -92,10 +92,10 @@ def plant(persons: int, seed: int, related: bool) -> Planted:
         "labels": {"features": rng.normal(size=(LABELS, 16))},
     }
     views = {
-        name: ViewData(
+        name: ViewData.of(
+            name,
             "labels" if name == "labels" else "persons",
             {n: a.astype(np.float32) if a.dtype == float else a for n, a in some.items()},
-            np.ones(len(some["features"]), np.uint8),
             facts={"classes": ["thing"]} if name == "objects" else {},
         )
         for name, some in arrays.items()

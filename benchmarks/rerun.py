@@ -31,7 +31,7 @@ def main() -> None:
     asked = parser.parse_args()
 
     from pipelines import stages
-    from pipelines.scenes import make_scenes
+    from pipelines.demo.scenes import make_scenes
     from pipelines.settings import load
 
     params = ROOT / "params.yaml"

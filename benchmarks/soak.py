@@ -31,10 +31,11 @@ from cache.statuses import WORDS
 from cache.store import open_view
 from extract import images
 from extract import settings as config
-from extract.datasets import READERS, Dataset, PersonRecord, PictureRecord
+from extract.datasets import Dataset, PersonRecord, PictureRecord, dataset
+from extract.loaded import Networks
 from extract.prepare import prepare
 from extract.run import extract
-from extract.views import Networks, View
+from extract.views import View
 
 BOX = (4.0, 4.0, 40.0, 44.0)
 
@@ -147,7 +148,7 @@ class Whole(Plain):
 
 def one(root: Path, pictures: int) -> dict[str, Any]:
     """Prepare and extract in this process; memory after each tenth, to see whether it grows."""
-    READERS["drawn"] = Drawn
+    dataset("drawn")(Drawn)
     data = config.Data(name="drawn", root=root / "data")
     cache = Cache(root=root / f"cache{pictures}")
     (data.root / "pictures").write_text(str(pictures))

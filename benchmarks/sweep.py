@@ -6,7 +6,7 @@ Heads of the paper's shape that differ in lr, beta, lambda, dropout and weight d
 and beside those in the seed, so that no two see the same batch (`seeds`). For each K, in seconds of
 K whole fits of the same number of steps, set-up included:
 
-together        all K in step: `train.fit_many` with `train.together` K
+together        all K in step: `train.fit_many.fit_many` with `train.together` K
 one by one      `train.fit`, head after head; where K is above --alone, so many heads times K / n
 automatic       `train.together` null: what it takes, and its time with the measuring
 
@@ -39,7 +39,7 @@ from made import ROOT, machine, made_features  # isort: split
 import torch
 
 from pipelines.settings import load
-from train import together
+from train import fit_many as module
 from train.data import Features
 from train.fit import Fitted, fit, predict
 from train.settings import Train
@@ -96,7 +96,7 @@ def many(features: Features, settings: Sequence[Train], at_once: int | None, alo
     in_step: list[int] = []
     inside = 0.0
     started = time.perf_counter()
-    for done in together.fit_many(
+    for done in module.fit_many(
         features, asked, lambda number, row: ends.append(time.perf_counter())
     ):
         if isinstance(done.fitted, Exception):
@@ -142,8 +142,8 @@ def one_by_one(features: Features, settings: Sequence[Train], alone: int) -> Too
 
 def room(features: Features, settings: Sequence[Train]) -> tuple[int, float]:
     """Heads that memory has room for, and the GB that one is planned to take."""
-    free = together._room(features.device)
-    cost = together.Group(features, settings[: together.TRIED]).cost()
+    free = module._room(features.device)
+    cost = module.Group(features, settings[: module.TRIED]).cost()
     return max(1, int(free / cost)), cost / 1e9
 
 

@@ -39,9 +39,9 @@ from pipelines.studies.paper import entries, grid
 from pipelines.studies.trials import Trials
 from train import data
 from train.fit import fit
+from train.fit_many import groups
 from train.heads import get_head
 from train.settings import Train
-from train.together import groups
 
 PACKAGES = ["torch", "numpy", "zarr"]
 SPLITS = {"train": 23_266, "val": 3_315, "test": 7_203}  # EMOTIC's CSV release

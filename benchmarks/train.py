@@ -179,7 +179,7 @@ def seconds_a_person(pictures: int) -> float:
     assert spec and spec.loader
     extraction = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(extraction)
-    extraction.READERS["coco"] = extraction.Coco
+    extraction.dataset("coco")(extraction.Coco)
     with tempfile.TemporaryDirectory() as folder:
         bench = extraction.Bench(Path(folder), load(ROOT / "params.yaml"), pictures)
         bench.ours(bench.views())  # loads the networks

@@ -1,8 +1,10 @@
-"""Settings of the store. None of them but `dtype` changes a number, so only it enters the keys."""
+"""What all settings share, and those of the store: of these only `dtype` changes a number, so only
+it enters the keys."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -14,9 +16,30 @@ def _local(folder: Path) -> Path:
     return folder.expanduser()
 
 
-class Cache(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Section(BaseModel):
+    """A section of `params.yaml`: no unknown key, no NaN, and nobody changes it later."""
 
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def sentence(error: Mapping[str, Any], section: str = "", hint: str = "") -> str:
+    """One error of pydantic in the words of `params.yaml`; section: what stands before its path;
+    hint: the setting that may have been meant, where this one is unknown."""
+    path = ".".join(str(part) for part in (section, *error["loc"]) if part != "")
+    given = error["input"]
+    if error["type"] == "extra_forbidden":
+        return f"{path}: unknown setting{f'; did you mean {hint}?' if hint else ''}"
+    if error["type"] == "model_type":
+        return f"{path}: is a section, and needs its settings below it (got {given!r})"
+    if error["type"] in ("tuple_type", "list_type"):
+        return f"{path}: should be a list, as [a, b] (got {given!r})"
+    if error["type"] == "path_type":
+        return f"{path}: should be a path (got {given!r})"
+    said = error["msg"].removeprefix("Value error, ").replace("Input should", "should")
+    return f"{path}: {said.replace(' after validation', '')} (got {given!r})"
+
+
+class Cache(Section):
     root: Annotated[Path, AfterValidator(_local)] = Path("features")
     shard_rows: Annotated[int, Field(ge=8, le=65536)] = 1024
     dtype: Literal["float16", "float32"] = "float16"

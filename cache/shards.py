@@ -40,7 +40,7 @@ class ArrayLayout:
         """Path of a shard of the array `name`, relative to the view."""
         return "/".join([name, "c", str(shard), *["0"] * len(self.array.shape)])
 
-    def create(self, store: Store | Path, name: str, rows: int, row_dim: str) -> zarr.Array:
+    def create(self, store: Store | Path, name: str, rows: int, row_dim: str) -> "zarr.Array[Any]":
         """Lay out an array of `rows` empty rows."""
         array = self.array
         dims = array.dims or tuple(f"{name}_{axis}" for axis in range(len(array.shape)))

@@ -57,7 +57,9 @@ def offered(
     return _pairs(theirs, Index.read(donor), ids, rows) if theirs.key == key else {}
 
 
-def _pairs(theirs: StoredView, index: Index, ids: Sequence[str], rows: Iterable) -> dict[int, int]:
+def _pairs(
+    theirs: StoredView, index: Index, ids: Sequence[str], rows: Iterable[int]
+) -> dict[int, int]:
     """Our row -> their row, where they have one of the same id."""
     have: dict[str, int] = {}
     names = index.ids(theirs.space)

@@ -192,10 +192,10 @@ class StoredView:
         return all(weights["trained"] for weights in self.spec.weights)
 
     @cached_property
-    def arrays(self) -> dict[str, zarr.Array]:
+    def arrays(self) -> dict[str, "zarr.Array[Any]"]:
         """The Zarr arrays by name, for lazy reading; rows that no commit lists hold no data."""
         group = zarr.open_group(self.path, mode="r")
-        return {name: cast(zarr.Array, group[name]) for name in self.spec.arrays}
+        return {name: cast("zarr.Array[Any]", group[name]) for name in self.spec.arrays}
 
     @cached_property
     def done(self) -> np.ndarray:

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from cache.errors import CacheError, KeyMismatch
-from cache.files import write_atomic
-from cache.keys import in_short, key_of
-from train.data import Features
+from cache.errors import CacheError, FormatError, KeyMismatch
+from cache.files import write_atomic, write_json
+from cache.keys import in_short
+from train.data import Features, cache_key
 from train.heads import get_head
 from train.settings import Train
 
@@ -48,19 +48,19 @@ def save_head(
         "index": features.index_digest,
         "views": {
             name: {
-                "rows": features.spaces[name],
-                "key": key,
-                "parts": features.parts[name],
-                "weights": [dict(w) for w in features.weights[name]],
+                "rows": spec.space,
+                "key": spec.key,
+                "parts": spec.parts,
+                "weights": [dict(w) for w in spec.weights],
             }
-            for name, key in features.keys.items()
+            for name, spec in features.specs.items()
         },
         "versions": dict(versions),
         "sha256": hashlib.sha256(data).hexdigest(),
     }
     folder = Path(folder)
     write_atomic(folder / "head.safetensors", data)
-    write_atomic(folder / "head.json", (json.dumps(info, indent=1) + "\n").encode())
+    write_json(folder / "head.json", info)
     return info
 
 
@@ -78,11 +78,8 @@ def load_head(folder: Path | str, device: torch.device | str = "cpu") -> tuple[A
         info = json.loads(about.read_text())
     except ValueError:
         raise CacheError(f"{about} is damaged: run `emocache train` again") from None
-    if info["format"] != FORMAT:
-        mend = "upgrade emocache" if info["format"] > FORMAT else "run `emocache train` again"
-        raise CacheError(
-            f"{about} has format {info['format']}, this emocache reads {FORMAT}: {mend}"
-        )
+    if (found := info.get("format")) != FORMAT:
+        raise FormatError.of(about, found, FORMAT, "run `emocache train` again")
     data = weights.read_bytes()
     if hashlib.sha256(data).hexdigest() != info["sha256"]:
         raise CacheError(
@@ -94,9 +91,9 @@ def load_head(folder: Path | str, device: torch.device | str = "cpu") -> tuple[A
     return model.to(device).eval(), info
 
 
-def cache_key(info: Mapping[str, Any], index: str) -> str:
-    """One key for a result: of the views that the head reads, and of the index of that digest."""
-    return key_of({"index": index, **{name: view["key"] for name, view in info["views"].items()}})
+def fitted_key(info: Mapping[str, Any], index: str) -> str:
+    """`Features.cache_key` of the views that the head reads, with the index of that digest."""
+    return cache_key(index, {name: view["key"] for name, view in info["views"].items()})
 
 
 def check_keys(info: Mapping[str, Any], features: Features) -> None:
@@ -111,11 +108,12 @@ def check_keys(info: Mapping[str, Any], features: Features) -> None:
             f"{', '.join(features.labels)}: run `emocache train` on this cache"
         )
     for name, view in info["views"].items():
-        if view["rows"] == "labels" and name not in features.keys:
+        spec = features.specs.get(name)
+        if view["rows"] == "labels" and spec is None:
             continue
-        here = features.keys.get(name, "")
+        here, parts = (spec.key, spec.parts) if spec else ("", {})
         if here != view["key"]:
-            why = in_short(view["parts"], features.parts.get(name, {}))
+            why = in_short(view["parts"], parts)
             raise KeyMismatch(
                 f"view {name!r}: the head was fitted on key {view['key'][:12]}, the cache holds "
                 f"{here[:12] or 'none'} ({why or 'parts agree'}): run `emocache train` on this "

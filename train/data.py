@@ -9,44 +9,68 @@ person's picture. Nothing here opens a picture.
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cache.errors import CacheError, DataError
 from cache.index import Index
+from cache.keys import key_of
 from cache.paths import view_names
-from cache.spec import RowSpace
+from cache.spec import ArraySpec, RowSpace, ViewSpec
 from cache.statuses import STATUS, USABLE, WORDS
 from cache.store import StoredView, open_view
 from train import scratch
+from train.labels import HAS, LabelKind, label_kind
 
-# Arrays that stand for each other: a head that names `objects.region`, the detector's own features
+# Arrays that replace each other: a head that names `objects.region`, the detector's own features
 # of the regions, gets them in place of the backbone's.
-FEATURES = ("features", "region")
+INTERCHANGEABLE = ("features", "region")
 UNKNOWN = "these persons have no labels: fit and score on a cache's index"
-LabelKind = Literal["multi", "single", "distribution"]
 
 
 @dataclass(frozen=True)
 class ViewData:
     """One view in memory, as the store holds it or as extraction has just made it.
 
-    space: its row space, "persons", "pictures" or "labels"; arrays: name -> (N, ...); status: (N,)
-    codes of `cache.statuses.STATUS`; key, parts, weights, facts: as in `cache.store.StoredView`.
+    spec: what it is; arrays: name -> (N, ...); status (N,): codes of `cache.statuses.STATUS`.
     """
 
-    space: RowSpace
+    spec: ViewSpec
     arrays: Mapping[str, np.ndarray]
     status: np.ndarray
-    key: str = ""
-    parts: Mapping[str, Any] = field(default_factory=dict)
-    weights: Sequence[Mapping[str, Any]] = ()
-    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        space: RowSpace,
+        arrays: Mapping[str, np.ndarray],
+        status: np.ndarray | None = None,
+        **more: Any,
+    ) -> "ViewData":
+        """Of arrays of one's own, whose rows are all ok where no status is given. more: `parts`,
+        `weights` and `facts` as in `ViewSpec`."""
+        of_each = {n: ArraySpec(one.shape[1:], str(one.dtype)) for n, one in arrays.items()}
+        count = len(next(iter(arrays.values())))
+        spec = ViewSpec(name, space, of_each, **{"parts": {}, **more})
+        ok = np.full(count, STATUS["ok"], np.uint8)
+        return cls(spec, arrays, ok if status is None else status)
+
+
+def view_of(name: str) -> str:
+    """The view of a name that heads use: `objects.region` is an array of the view `objects`."""
+    return name.partition(".")[0]
+
+
+def array_of(name: str) -> str:
+    """The array of such a name: `region`; `features` where it names none."""
+    return name.partition(".")[2] or "features"
 
 
 @dataclass(frozen=True)
@@ -81,8 +105,9 @@ class Features:
 
     Rows are person rows of the index. kept: persons that count; dropped: split -> reason -> how
     many of the others (removed persons are not part of the data set and in neither).
-    label_views: view of labels -> features of each label; block: persons whose rows are held at
-    once where views lie in files, 0 where all are on the device (see `train.scratch`).
+    specs: what each view is; label_views: view of labels -> features of each label; block: persons
+    whose rows are held at once where views lie in files, 0 where all are on the device (see
+    `train.scratch`).
     """
 
     labels: tuple[str, ...]
@@ -96,16 +121,15 @@ class Features:
     kept: np.ndarray
     dropped: Mapping[str, Mapping[str, int]]
     views: Mapping[str, Mapping[str, Tensor]]
-    spaces: Mapping[str, RowSpace]
-    keys: Mapping[str, str]
-    parts: Mapping[str, Mapping[str, Any]]
-    weights: Mapping[str, Sequence[Mapping[str, Any]]]
+    specs: Mapping[str, ViewSpec]
     dataset: str = ""
     note: str = ""
     index_digest: str = ""
     vad: Float[Tensor, "P 3"] | None = None
     block: int = 0
-    known: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)  # moments
+    _moments: dict[tuple[str, str, bytes], tuple[Tensor, Tensor]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     @property
     def device(self) -> torch.device:
@@ -122,15 +146,42 @@ class Features:
             raise DataError(UNKNOWN)
         return self.target[rows]
 
+    def has(self, rows: Int[Tensor, " N"]) -> Bool[Tensor, "N C"]:
+        """Which labels these persons have: see `train.labels`. Raises DataError as `truth`."""
+        return self.truth(rows) > HAS
+
     @property
     def kind(self) -> LabelKind:
-        """What the labels of the train and val persons are: `single`, each has exactly one;
-        `distribution`, shares that sum to 1; else `multi`, any number of labels."""
-        target = self.truth(self.rows("train", "val"))
-        whole = bool(((target.sum(1) - 1).abs() < 1e-3).all())
-        if len(target) and whole and bool((target >= 0).all()):
-            return "single" if bool((target.amax(1) == 1).all()) else "distribution"
-        return "multi"
+        """What the labels of the train and val persons are."""
+        return label_kind(self.truth(self.rows("train", "val")).cpu().numpy())
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """The content key of each view."""
+        return {name: spec.key for name, spec in self.specs.items()}
+
+    @property
+    def cache_key(self) -> str:
+        """One key for what is made of them: of the views, and of the index."""
+        return cache_key(self.index_digest, self.keys)
+
+    @property
+    def untrained(self) -> list[str]:
+        """The networks that run on random weights, as `view: network`."""
+        return [
+            f"{name}: {one['network']}"
+            for name, spec in self.specs.items()
+            for one in spec.weights
+            if not one["trained"]
+        ]
+
+    def require(self, names: Sequence[str], head: str) -> None:
+        """Raises DataError where a view that the head reads is not among them."""
+        missing = [name for name in names if view_of(name) not in self.specs]
+        if missing:
+            raise DataError(
+                f"{head} needs the views {', '.join(missing)} too: run `emocache extract`"
+            )
 
     def width(self, view: str, array: str = "features") -> int:
         """Numbers in one row of an array (of one object, for an array of objects)."""
@@ -138,19 +189,13 @@ class Features:
 
     def only(self, views: Sequence[str]) -> "Features":
         """The same persons with these views alone; `objects.region` counts as `objects`."""
-        some = {name.partition(".")[0] for name in views}
+        some = {view_of(name) for name in views}
 
         def of(given: Mapping[str, Any]) -> dict[str, Any]:
             return {name: value for name, value in given.items() if name in some}
 
         return replace(
-            self,
-            views=of(self.views),
-            label_views=of(self.label_views),
-            spaces=of(self.spaces),
-            keys=of(self.keys),
-            parts=of(self.parts),
-            weights=of(self.weights),
+            self, views=of(self.views), label_views=of(self.label_views), specs=of(self.specs)
         )
 
     def batch(self, rows: Int[Tensor, " B"]) -> Batch:
@@ -158,7 +203,7 @@ class Features:
         pictures = self.picture[rows]
         views: dict[str, dict[str, Tensor]] = {}
         for name, arrays in self.views.items():
-            at = rows if self.spaces[name] == "persons" else pictures
+            at = rows if self.specs[name].space == "persons" else pictures
             views[name] = {
                 array: _plain(_take(values, at, self.device)) for array, values in arrays.items()
             }
@@ -196,7 +241,7 @@ class Features:
         views = {
             name: {
                 array: _take(values, rows[order], self.device)[back]
-                if self.spaces[name] == "persons"
+                if self.specs[name].space == "persons"
                 else _take(values, pictures, self.device)
                 for array, values in arrays.items()
             }
@@ -221,9 +266,9 @@ class Features:
         Missing faces and padded objects are left out. A feature that never changes gets
         deviation 1, so that dividing by it is safe.
         """
-        about = view, array, hash(rows.cpu().numpy().tobytes())
-        if about in self.known:
-            return self.known[about]
+        about = view, array, sha256(rows.cpu().numpy().tobytes()).digest()
+        if about in self._moments:
+            return self._moments[about]
         width = self.width(view, array)
         count = 0
         total = torch.zeros(width, dtype=torch.float64)
@@ -239,8 +284,14 @@ class Features:
         mean = total / max(count, 1)
         deviation = (squares / max(count, 1) - mean.square()).clamp(min=0).sqrt()
         deviation[deviation < 1e-6] = 1
-        self.known[about] = mean.float().to(self.device), deviation.float().to(self.device)
-        return self.known[about]
+        self._moments[about] = mean.float().to(self.device), deviation.float().to(self.device)
+        return self._moments[about]
+
+
+def cache_key(index: str, views: Mapping[str, str]) -> str:
+    """One key for a result: of the views (name -> key) that a head reads, and of the index of that
+    digest."""
+    return key_of({"index": index, **views})
 
 
 def load(
@@ -249,7 +300,7 @@ def load(
     device: torch.device | str = "cpu",
     memory: float | None = None,
 ) -> Features:
-    """Read the index and the named views of a cache; `objects.region`: see `FEATURES`.
+    """Read the index and the named views of a cache; `objects.region`: see `INTERCHANGEABLE`.
 
     memory: GB that views may take on the device; of larger ones the largest arrays go to a
     temporary file and come by blocks. None: all are held.
@@ -260,7 +311,7 @@ def load(
     root = Path(cache_root)
     index = Index.read(root)
     sizes = np.stack([index.pictures[side].to_numpy() for side in ("width", "height")], axis=1)
-    named = {name.partition(".")[0]: name.partition(".")[2] or "features" for name in views}
+    named = {view_of(name): array_of(name) for name in views}
     absent = [name for name in named if name not in view_names(root)]
     if absent:
         mend = ""
@@ -279,7 +330,7 @@ def load(
         (name, array): view.spec.arrays[array]
         for name, view in opened.items()
         for array in view.spec.arrays
-        if array not in FEATURES or array == named[name]
+        if array not in INTERCHANGEABLE or array == named[name]
     }
     large = {at: array for at, array in wanted.items() if opened[at[0]].space != "labels"}
     room = scratch.room(
@@ -290,17 +341,13 @@ def load(
     return from_arrays(
         views={
             name: ViewData(
-                space=view.space,
-                arrays={
+                view.spec,
+                {
                     array: _read(view, array, (name, array) in room.away)
                     for at, array in wanted
                     if at == name
                 },
-                status=view.status,
-                key=view.key,
-                parts=view.spec.parts,
-                weights=view.spec.weights,
-                facts=view.spec.facts,
+                view.status,
             )
             for name, view in opened.items()
         },
@@ -364,7 +411,7 @@ def from_arrays(
         arrays = {array: _tensor(values, device) for array, values in view.arrays.items()}
         for array, values in arrays.items():
             _check_finite(f"view {name!r}, array {array!r}", values)
-        if view.space == "labels":
+        if view.spec.space == "labels":
             if len(view.status) != len(labels) or (view.status != STATUS["ok"]).any():
                 raise CacheError(
                     f"view {name!r} has {int((view.status == STATUS['ok']).sum())} labels, the "
@@ -376,9 +423,9 @@ def from_arrays(
         if "count" in arrays:
             k = arrays["box"].shape[1]
             arrays["mask"] = torch.arange(k, device=device) < arrays["count"][:, None]
-            classes = tuple(view.facts.get("classes", ()))
+            classes = tuple(view.spec.facts.get("classes", ()))
             _check_classes(name, arrays, classes)
-        elif view.space == "persons":
+        elif view.spec.space == "persons":
             arrays["mask"] = _tensor(view.status == STATUS["ok"], device)
         tensors[name] = arrays
     diagonals = np.hypot(*np.asarray(sizes, np.float32).T)
@@ -394,10 +441,7 @@ def from_arrays(
         kept=kept,
         dropped=dropped,
         views=tensors,
-        spaces={name: view.space for name, view in views.items()},
-        keys={name: view.key for name, view in views.items()},
-        parts={name: view.parts for name, view in views.items()},
-        weights={name: view.weights for name, view in views.items()},
+        specs={name: view.spec for name, view in views.items()},
         dataset=dataset,
         note=note,
         index_digest=index_digest,
@@ -424,9 +468,9 @@ def _sort_out(
     if status is not None:
         why[:] = np.where(np.asarray(status) == "ok", "", status)
     for name, view in views.items():
-        if view.space == "labels":
+        if view.spec.space == "labels":
             continue
-        rows = persons if view.space == "persons" else pictures
+        rows = persons if view.spec.space == "persons" else pictures
         codes = np.zeros(max(len(view.status), int(rows.max(initial=-1)) + 1), np.uint8)
         codes[: len(view.status)] = view.status  # the index may have grown since
         words = np.array([WORDS[int(code)] for code in codes], dtype=object)[rows]

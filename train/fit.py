@@ -12,19 +12,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from cache.errors import DataError, SettingsError
 from cache.files import write_atomic
 from cache.keys import key_of
-from train.data import Features
-from train.heads import get_head
+from train.data import Batch, Features
+from train.heads import closed, get_head
+from train.labels import ranks
 from train.metrics.on_device import mean_average_precision
-from train.settings import NO_NUMBER, Train
+from train.settings import NO_NUMBER, Train, of_others
 
 log = logging.getLogger("train")
+FITTED = ("train", "val")
 AT_ONCE = 1024  # persons in one forward pass without gradient
 TIMES = 4  # of which the quickest counts
 Row = dict[str, int | float]  # of a fit's history
@@ -143,9 +145,8 @@ def selected_by(features: Features, settings: Train) -> str:
     """By what the epoch is chosen: see `Fitted`."""
     if settings.select == "last":
         return "last"
-    val = features.rows("val")
-    ranked = features.kind != "distribution" and bool((features.truth(val) > 0.5).any())
-    return "val_map" if ranked and settings.select == "val" else "val_loss"
+    both = (features.truth(features.rows(*some)).cpu().numpy() for some in (FITTED, ("val",)))
+    return "val_map" if ranks(*both) and settings.select == "val" else "val_loss"
 
 
 class _Run:
@@ -155,7 +156,7 @@ class _Run:
         self.features, self.settings = features, settings
         self.order = torch.Generator().manual_seed(settings.seed)
         self.model = get_head(settings.head).setup(settings, features, train)
-        self.closed = not any(p.requires_grad for p in self.model.parameters())
+        self.closed = closed(settings.head)
         if not self.closed:
             some = [{"params": list(self.model.parameters())}]
             self.optimizer = optimizer(some, settings, features.device)
@@ -269,11 +270,12 @@ def quickest(work: Callable[[], Any], features: Features) -> float:
 
 def fit_key(features: Features, settings: Train) -> str:
     """Of everything that decides the numbers of a fit but the code."""
+    idle = NO_NUMBER | of_others(settings.head)
     return key_of(
         {
-            "settings": settings.model_dump(mode="json", exclude=NO_NUMBER),
+            "settings": settings.model_dump(mode="json", exclude=idle),
             "index": features.index_digest,
-            "views": dict(features.keys),
+            "views": features.keys,
             "device": features.device.type,
             "torch": str(torch.__version__),
         }
@@ -312,19 +314,38 @@ def pace(step: int, steps: int, settings: Train) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rising) / falling)))
 
 
-def outputs(model: Any, features: Features, rows: Int[Tensor, " N"]) -> Iterator[Any]:
-    """What the head says of these person rows, some at a time."""
+def outputs_of(
+    model: Any, features: Features, rows: Int[Tensor, " N"]
+) -> Iterator[tuple[Batch, Any]]:
+    """These person rows and what the head says of them, some at a time."""
     model.eval()
     for batch in features.batches(rows, AT_ONCE):
         with torch.no_grad():  # not around the yield, which would reach the caller
             output = model(batch)
-        yield output
+        yield batch, output
 
 
-def predict(model: Any, features: Features, rows: Int[Tensor, " N"]) -> np.ndarray:
-    """Scores (N, C) of these person rows, float32."""
-    scores = [output.scores for output in outputs(model, features, rows)]
-    return torch.cat(scores).cpu().numpy() if scores else np.zeros((0, len(features.labels)))
+def predict(model: Any, features: Features, rows: Int[Tensor, " N"]) -> Float[np.ndarray, "N C"]:
+    """Scores of these person rows, float32."""
+    scores = [output.scores for _, output in outputs_of(model, features, rows)]
+    none = np.zeros((0, len(features.labels)), np.float32)
+    return torch.cat(scores).cpu().numpy() if scores else none
+
+
+def facts_of(fitted: Fitted, features: Features) -> dict[str, Any]:
+    """What is said of a fit wherever it is kept, as plain values: the kept epoch and its numbers on
+    val (None where val cannot say), how many persons and parameters."""
+    kept = fitted.history[fitted.best_epoch - 1]
+    on_val = {n: None if math.isnan(kept[n]) else kept[n] for n in ("val_map", "val_loss")}
+    return {
+        "best_epoch": fitted.best_epoch,
+        "selected_by": fitted.selected_by,
+        **on_val,
+        "epochs": len(fitted.history),
+        "parameters": sum(p.numel() for p in fitted.model.parameters()),
+        "device": str(features.device),
+        "untrained": features.untrained,
+    }
 
 
 @torch.no_grad()
@@ -341,7 +362,7 @@ def _validate(model: Any, features: Features, rows: Int[Tensor, " N"]) -> tuple[
     loss = total / len(rows)
     if not math.isfinite(loss):
         return loss, math.nan
-    return loss, float(mean_average_precision(features.truth(rows) > 0.5, torch.cat(scores)))
+    return loss, float(mean_average_precision(features.has(rows), torch.cat(scores)))
 
 
 def refuse_empty(features: Features, settings: Train) -> None:

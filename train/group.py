@@ -162,7 +162,7 @@ class Group:
             loss, found = self.stack.validate(batch)
             total += loss.cpu().double() * len(batch.box)
             scores.append(found)
-        true = self.features.truth(self.val) > 0.5
+        true = self.features.has(self.val)
         together = torch.cat(scores, dim=1)
         ranked = mean_average_precision(true, together.nan_to_num())
         ranked[~together.isfinite().all(-1).all(-1)] = math.nan

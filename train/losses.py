@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from train.labels import HAS
 from train.layers.label_graph import cosine
 
 
@@ -30,7 +31,7 @@ def classification(
 def label_weights(target: Float[Tensor, "N C"]) -> Float[Tensor, " C"]:
     """w_j = 1 / ln(1.2 + p_j), scaled to sum 1; p_j: the share of the training persons with label
     j (Kosti et al. 2020)."""
-    rate = (target > 0.5).float().mean(0)
+    rate = (target > HAS).float().mean(0)
     weights = 1 / torch.log(1.2 + rate)
     return weights / weights.sum()
 

@@ -7,12 +7,10 @@ from typing import Any
 import torch
 
 from cache.errors import DataError
-from cache.keys import key_of
 from cache.paths import view_names
 from train.data import load
 from train.heads import get_head
 from train.metrics import bootstrap, mean_average_precision, random_order
-from train.run import untrained
 from train.settings import Evaluate, Train
 
 
@@ -35,12 +33,15 @@ def probe(
     here, asked = view_names(Path(cache_root)), settings.linear.views
     views: list[str] = [name for name in asked if name in here]
     if not views:
-        raise DataError(f"{cache_root} has none of the views {asked}")
+        raise DataError(
+            f"{cache_root} has none of the views {', '.join(asked)}: run `emocache extract`, or "
+            "set train.linear.views"
+        )
     own = settings.linear.model_copy(update={"views": views})
     settings = settings.model_copy(update={"head": "linear", "linear": own})
     features = load(cache_root, views, device, settings.memory)
     rows = features.rows(evaluate.split)
-    true = (features.truth(rows) > 0.5).cpu().numpy()
+    true = features.has(rows).cpu().numpy()
     if not true.any():
         raise DataError(
             f"no {evaluate.split} person with a label: set evaluate.split to another split"
@@ -76,12 +77,12 @@ def probe(
         "random_mAP": chance,
         "absent": [name for name in asked if name not in here],
         "rows": found,
-        "untrained": untrained(features.weights),
+        "untrained": features.untrained,
         "dataset": features.dataset,
         "note": features.note,
         "confidence": evaluate.confidence,
         "seed": evaluate.seed,
-        "cache_key": key_of({"index": features.index_digest, **features.keys}),
+        "cache_key": features.cache_key,
     }
 
 

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import math
 import platform
 import time
@@ -18,14 +17,17 @@ import numpy as np
 import torch
 
 from cache.errors import DataError
-from cache.files import write_atomic
+from cache.files import write_atomic, write_json
 from train.checkpoint import check_keys, load_head, save_head
 from train.data import Features, load
-from train.fit import AT_ONCE, fit, outputs
+from train.explain import Explanation, explain_features
+from train.fit import Row, facts_of, fit, outputs_of
 from train.heads import get_head
+from train.scores import Scores
 from train.settings import Train
 
-Progress = Callable[[dict[str, int | float]], None]
+ABOUT = ("seed", "best_epoch", "selected_by", "val_map", "val_loss")  # of a fit, in head.json
+Say = Callable[[Row], None]  # gets a row of the curves after each epoch
 CURVES = ("epoch", "train_loss", "val_loss", "val_map")
 
 
@@ -34,7 +36,7 @@ def train_head(
     settings: Train,
     device: torch.device | str,
     out: Path | str,
-    progress: Progress | None = None,
+    progress: Say | None = None,
 ) -> dict[str, Any]:
     """Fit one head on a cache; write head/, curves.csv and train.json below `out`, and
     tensorboard/<start, head and seed> where `settings.tensorboard` asks for it.
@@ -49,35 +51,24 @@ def train_head(
     with _logged(out / "tensorboard", settings, progress) as say:
         fitted = fit(features, settings, say, out / "resume.pt")
     finished = time.perf_counter()
-    here = versions()
-    kept = fitted.history[fitted.best_epoch - 1]
-    about = {
-        "seed": settings.seed,
-        "best_epoch": fitted.best_epoch,
-        "selected_by": fitted.selected_by,
-        "val_map": _number(kept["val_map"]),
-        "val_loss": _number(kept["val_loss"]),
-        "positives": _positives(features),
-    }
-    save_head(out / "head", fitted.model, settings, features, here, about)
+    facts = {**facts_of(fitted, features), "seed": settings.seed, "versions": versions()}
+    about = {name: facts[name] for name in ABOUT} | {"positives": _positives(features)}
+    save_head(out / "head", fitted.model, settings, features, facts["versions"], about)
+    splits = ("train", "val")
     result = {
         "head": settings.head,
         "dataset": features.dataset,
         "note": features.note,
+        **facts,
         **about,
-        "epochs": len(fitted.history),
         "resumed": fitted.resumed,
         "stopped_early": fitted.descended and len(fitted.history) < settings.epochs,
-        "val_labels": int((features.truth(features.rows("val")) > 0.5).any(0).sum()),
-        "persons": {split: len(features.rows(split)) for split in ("train", "val")},
-        "dropped": {split: dict(features.dropped.get(split, {})) for split in ("train", "val")},
-        "parameters": sum(p.numel() for p in fitted.model.parameters()),
-        "device": str(features.device),
-        "versions": here,
+        "val_labels": int(features.has(features.rows("val")).any(0).sum()),
+        "persons": {split: len(features.rows(split)) for split in splits},
+        "dropped": {split: dict(features.dropped.get(split, {})) for split in splits},
         "index": features.index_digest,
-        "keys": dict(features.keys),
-        "weights": {name: [dict(w) for w in ws] for name, ws in features.weights.items()},
-        "untrained": untrained(features.weights),
+        "keys": features.keys,
+        "weights": {n: [dict(w) for w in spec.weights] for n, spec in features.specs.items()},
         "seconds": {"load": round(loaded - started, 3), "fit": round(finished - loaded, 3)},
     }
     sink = io.StringIO()
@@ -86,12 +77,14 @@ def train_head(
     for row in fitted.history:
         writer.writerow(["" if math.isnan(row[name]) else row[name] for name in CURVES])
     write_atomic(out / "curves.csv", sink.getvalue().encode())
-    write_atomic(out / "train.json", (json.dumps(result, indent=1) + "\n").encode())
+    write_json(out / "train.json", result)
     return result
 
 
 @contextmanager
-def _logged(folder: Path, settings: Train, progress: Progress | None) -> Iterator[Progress | None]:
+def _logged(
+    folder: Path, settings: Train, progress: Callable[[Row], None] | None
+) -> Iterator[Callable[[Row], None] | None]:
     """`progress` that also writes each row where TensorBoard finds it, if the settings ask."""
     if not settings.tensorboard:
         yield progress
@@ -104,7 +97,7 @@ def _logged(folder: Path, settings: Train, progress: Progress | None) -> Iterato
     with SummaryWriter(folder / f"{started}_{settings.head}_{settings.seed}") as writer:
         writer.add_text("settings", f"```\n{settings.model_dump_json(indent=1)}\n```")
 
-        def say(row: dict[str, int | float]) -> None:
+        def say(row: Row) -> None:
             for name in CURVES[1:]:
                 if not math.isnan(row[name]):
                     writer.add_scalar(name, row[name], row["epoch"])
@@ -116,53 +109,59 @@ def _logged(folder: Path, settings: Train, progress: Progress | None) -> Iterato
 
 
 @dataclass(frozen=True)
-class Scores:
-    """A head's scores on one split, a row a person.
+class Opened:
+    """A fitted head with the features that it reads, checked against each other. info: of the head,
+    from head.json."""
 
-    person_rows, picture_rows (N,): rows in the index; y_true (N, C) 0 or 1; y_score (N, C),
-    higher is more likely; dropped: reason -> persons of the split that could not be scored;
-    info: of the head, from head.json. dataset, note, index (its digest): of the persons scored,
-    who need not be of the data that the head was fitted on. Where labels are shares of 1,
-    distribution (N, C) has them, and train_mean (C,) their mean over the train persons. Where the
-    head predicts valence, arousal and dominance: vad, y_vad (N, 3), predicted and annotated, the
-    latter NaN where not rated, and train_vad (3,), the mean annotation over the train persons.
-    """
-
-    split: str
-    labels: tuple[str, ...]
-    person_rows: np.ndarray
-    picture_rows: np.ndarray
-    y_true: np.ndarray
-    y_score: np.ndarray
-    dropped: Mapping[str, int]
+    model: Any
     info: Mapping[str, Any]
-    dataset: str = ""
-    note: str = ""
-    index: str = ""
-    distribution: np.ndarray | None = None
-    train_mean: np.ndarray | None = None
-    vad: np.ndarray | None = None
-    y_vad: np.ndarray | None = None
-    train_vad: np.ndarray | None = None
+    features: Features
+
+    def scores(self, split: str) -> Scores:
+        """See `scores_of`."""
+        return scores_of(self.model, self.info, self.features, split)
+
+    def explain(self, persons: Sequence[int]) -> Explanation:
+        """What the head saw of these person rows. Raises DataError where one does not count (it was
+        dropped or removed)."""
+        kept = self.features.kept
+        wrong = [p for p in persons if not 0 <= p < len(kept) or not kept[p]]
+        if wrong:
+            raise DataError(f"persons {wrong} have no features: name rows that evaluation scored")
+        rows = torch.as_tensor(list(persons), dtype=torch.long, device=self.features.device)
+        return explain_features(self.model, self.features, rows)
+
+
+def open_head(
+    cache_root: Path | str,
+    head_folder: Path | str,
+    device: torch.device | str = "cpu",
+    memory: float | None = None,
+) -> Opened:
+    """The head in `head_folder`, and its views of the cache; memory: as in `load`.
+
+    Raises KeyMismatch where the cache is not what the head was fitted on, CacheError where either
+    is absent or damaged.
+    """
+    model, info = load_head(head_folder, device)
+    settings = Train.model_validate(info["settings"])
+    features = load(cache_root, model.views(settings), device, memory)
+    check_keys(info, features)
+    return Opened(model, info, features)
 
 
 def score(
     cache_root: Path | str,
     head_folder: Path | str,
-    split: str = "test",
+    split: str,
     device: torch.device | str = "cpu",
 ) -> Scores:
-    """Score every person of `split` that counts.
-
-    Raises KeyMismatch when the cache is not what the head was fitted on, DataError when the split
-    is empty.
-    """
-    model, info, features = _open(cache_root, head_folder, device)
-    return scores_of(model, info, features, split)
+    """Open a head and score one split: see `open_head` and `scores_of`."""
+    return open_head(cache_root, head_folder, device).scores(split)
 
 
 def scores_of(model: Any, info: Mapping[str, Any], features: Features, split: str) -> Scores:
-    """As `score`, of a head at hand."""
+    """The scores of every person of `split` that counts. Raises DataError where there is none."""
     rows = features.rows(split)
     if not len(rows):
         said = ", ".join(f"{n} {why}" for why, n in features.dropped.get(split, {}).items())
@@ -172,7 +171,7 @@ def scores_of(model: Any, info: Mapping[str, Any], features: Features, split: st
         )
     train = features.rows("train")
     shares = features.kind == "distribution"
-    found = list(outputs(model, features, rows))
+    found = [output for _, output in outputs_of(model, features, rows)]
     rated: dict[str, np.ndarray] = {}
     if found[0].vad is not None and features.vad is not None:
         rated = {
@@ -185,8 +184,9 @@ def scores_of(model: Any, info: Mapping[str, Any], features: Features, split: st
         labels=features.labels,
         person_rows=rows.cpu().numpy(),
         picture_rows=features.picture[rows].cpu().numpy(),
-        y_true=(features.truth(rows) > 0.5).cpu().numpy().astype(np.int8),
+        y_true=features.has(rows).cpu().numpy().astype(np.int8),
         y_score=torch.cat([output.scores for output in found]).cpu().numpy(),
+        head_sha256=info.get("sha256", ""),
         dropped=features.dropped.get(split, {}),
         info=info,
         dataset=features.dataset,
@@ -198,113 +198,9 @@ def scores_of(model: Any, info: Mapping[str, Any], features: Features, split: st
     )
 
 
-@dataclass(frozen=True)
-class Explanation:
-    """What a head saw of some persons. Boxes are x1 y1 x2 y2 in pixels of the picture.
-
-    person_rows, picture_rows (N,): rows in the index; boxes (N, 4) of the persons; y_score (N, C);
-    attention (N, k): weight of each object, zero where padded, None for a head that weighs none;
-    object_boxes (N, k, 4), object_labels (N, k) into classes, object_scores and object_mask
-    (N, k): None without the view; head_boxes (N, 4), head_mask (N,): likewise; graphs: name ->
-    (C, C), row i is what label i says of each j.
-    """
-
-    labels: tuple[str, ...]
-    classes: tuple[str, ...]
-    person_rows: np.ndarray
-    picture_rows: np.ndarray
-    boxes: np.ndarray
-    y_score: np.ndarray
-    attention: np.ndarray | None
-    object_boxes: np.ndarray | None
-    object_labels: np.ndarray | None
-    object_scores: np.ndarray | None
-    object_mask: np.ndarray | None
-    head_boxes: np.ndarray | None
-    head_mask: np.ndarray | None
-    graphs: Mapping[str, np.ndarray]
-
-
-def explain(
-    cache_root: Path | str,
-    head_folder: Path | str,
-    persons: Sequence[int] | None = None,
-    split: str = "test",
-    device: torch.device | str = "cpu",
-) -> Explanation:
-    """Object weights and label graphs of a head, for these person rows or a whole split.
-
-    Raises DataError when a person named does not count (it was dropped or removed).
-    """
-    model, _, features = _open(cache_root, head_folder, device)
-    if persons is None:
-        rows = features.rows(split)
-    else:
-        wrong = [p for p in persons if not 0 <= p < len(features.kept) or not features.kept[p]]
-        if wrong:
-            raise DataError(f"persons {wrong} have no features: name rows that evaluation scored")
-        rows = torch.as_tensor(list(persons), dtype=torch.long, device=features.device)
-    return explain_features(model, features, rows)
-
-
-@torch.no_grad()
-def explain_features(model: Any, features: Features, rows: torch.Tensor) -> Explanation:
-    """As `explain`, for features at hand (those of new pictures, say)."""
-    model.eval()
-    outputs, batches = [], []
-    for some in rows.split(AT_ONCE):
-        batches.append(features.batch(some))
-        outputs.append(model(batches[-1]))
-
-    def together(values: list[torch.Tensor | None]) -> np.ndarray | None:
-        there = [value for value in values if value is not None]
-        return torch.cat(there).cpu().numpy() if there else None
-
-    def array(view: str, name: str) -> np.ndarray | None:
-        return together([batch.views.get(view, {}).get(name) for batch in batches])
-
-    scores = together([output.scores for output in outputs])
-    return Explanation(
-        labels=features.labels,
-        classes=features.classes,
-        person_rows=rows.cpu().numpy(),
-        picture_rows=features.picture[rows].cpu().numpy(),
-        boxes=features.box[rows].cpu().numpy(),
-        y_score=np.zeros((0, len(features.labels)), np.float32) if scores is None else scores,
-        attention=together([output.attention for output in outputs]),
-        object_boxes=array("objects", "box"),
-        object_labels=array("objects", "label"),
-        object_scores=array("objects", "score"),
-        object_mask=array("objects", "mask"),
-        head_boxes=array("head", "box"),
-        head_mask=array("head", "mask"),
-        graphs={name: graph.cpu().numpy() for name, graph in model.graphs().items()},
-    )
-
-
-def untrained(weights: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
-    """The networks that run on random weights, as `view: network`."""
-    return [
-        f"{view}: {one['network']}"
-        for view, some in weights.items()
-        for one in some
-        if not one["trained"]
-    ]
-
-
-def _open(
-    cache_root: Path | str, head_folder: Path | str, device: torch.device | str
-) -> tuple[Any, dict[str, Any], Features]:
-    model, info = load_head(head_folder, device)
-    settings = Train.model_validate(info["settings"])
-    features = load(cache_root, model.views(settings), device, settings.memory)
-    check_keys(info, features)
-    return model, info, features
-
-
 def _positives(features: Features) -> dict[str, int]:
     """How many training persons had each label; a head knows nothing of one that none had."""
-    counts = (features.truth(features.rows("train")) > 0.5).sum(0).tolist()
+    counts = features.has(features.rows("train")).sum(0).tolist()
     return dict(zip(features.labels, counts, strict=True))
 
 
@@ -316,7 +212,3 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = "not installed"
     return found
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else value

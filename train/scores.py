@@ -62,7 +62,8 @@ class Scores:
         """The persons at these places."""
         names = ("person_rows", "picture_rows", *LISTS)
         some = {name: getattr(self, name) for name in names}
-        return replace(self, **{n: None if v is None else v[at] for n, v in some.items()})
+        kept: dict[str, Any] = {n: v if v is None else v[at] for n, v in some.items()}
+        return replace(self, **kept)
 
     def write(self, path: Path) -> None:
         """As a Parquet table: person, picture (rows in the index), split, and those of `LISTS` that
@@ -107,7 +108,7 @@ class Scores:
                 return None
             return table[name].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
 
-        found = {name: lists(name) for name in LISTS}
+        found: dict[str, Any] = {name: lists(name) for name in LISTS}
         true, score = found.pop("y_true"), found.pop("y_score")
         if true is None or score is None:
             raise DataError(f"{path} has no scores: run `emocache evaluate` again")

@@ -26,8 +26,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from cache.errors import CacheError, first_line
 from cache.files import writing_to
 from cache.keys import flatten, key_of
-from train.settings import NO_NUMBER, Choices, Span, Train, Tune
-from train.vary import SECTIONS, of_another, vary
+from train.settings import NO_NUMBER, SECTIONS, Choices, Span, Train, Tune
+from train.vary import of_another, value_of, vary
 
 log = logging.getLogger("train")
 STATES = {
@@ -302,9 +302,7 @@ class _Axis:
         self.values: list[Any]
         if isinstance(given, Span):
             self.values = [given.low, given.high]
-            now: Any = base.model_dump()
-            for part in key.split(".")[1:]:
-                now = now.get(part) if isinstance(now, dict) else None
+            now = value_of(base, key)
             numbers = [*self.values, given.step or 1]
             if isinstance(now, int):
                 self.whole = all(float(number).is_integer() for number in numbers)

@@ -4,14 +4,14 @@ import json
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Discriminator,
     Field,
     Tag,
     field_validator,
     model_validator,
 )
+
+from cache.settings import Section
 
 Unit = Annotated[float, Field(ge=0, le=1)]
 Width = Annotated[int, Field(ge=1)]
@@ -20,11 +20,7 @@ Part = Literal[
 ]
 
 
-class Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Darn(Settings):
+class Darn(Section):
     """How far an object is from its subject. The paper: corner, pixel."""
 
     distance: Literal["corner", "centre"] = Field(
@@ -37,7 +33,7 @@ class Darn(Settings):
     )
 
 
-class HugMe(Settings):
+class HugMe(Section):
     beta: Unit = Field(
         default=0.5, description="Weight of the classifier p1 against the label view p2."
     )
@@ -86,7 +82,7 @@ Dropout = Annotated[float, Field(ge=0, lt=1)]
 Words = Literal["words", "labels"]
 
 
-class Rrla(Settings):
+class Rrla(Section):
     heads: Width = Field(default=16, description="Attentions of BOA.")
     width: Width = Field(default=128, description="Of W1 and W2 in each of them.")
     values: Annotated[int, Field(ge=0)] = Field(
@@ -106,7 +102,7 @@ class Rrla(Settings):
     )
 
 
-class Kosti(Settings):
+class Kosti(Section):
     hidden: Width = 256
     dropout: Dropout = 0.5
     continuous: Annotated[float, Field(ge=0, lt=1)] = Field(
@@ -118,29 +114,28 @@ class Kosti(Settings):
     )
 
 
-class CaerNet(Settings):
+class CaerNet(Section):
     hidden: Width = 128
     dropout: Dropout = 0.5
 
 
-class MlGcn(Settings):
-    views: Annotated[list[Literal["body", "head", "depth", "scene"]], Field(min_length=1)] = [
-        "body",
-        "scene",
-    ]
+class MlGcn(Section):
+    views: Annotated[list[Literal["body", "head", "depth", "scene"]], Field(min_length=1)] = Field(
+        default=["body", "scene"], description="Side by side."
+    )
     hidden: Width = Field(default=1024, description="Between the two convolutions.")
     threshold: Unit = Field(default=0.4, description="P(j | i) from which labels are linked.")
     share: Unit = Field(default=0.2, description="p: what a label takes from those linked to it.")
     words: Words = Field(default="words", description="The view of label vectors.")
 
 
-class Mlp(Settings):
+class Mlp(Section):
     views: Annotated[list[Seen], Field(min_length=1)] = EVERY
-    hidden: list[Width] = [1024, 512]  # none: a linear layer
+    hidden: list[Width] = Field(default=[1024, 512], description="None: a linear layer.")
     dropout: Dropout = 0.2
 
 
-class Linear(Settings):
+class Linear(Section):
     views: Annotated[list[Seen], Field(min_length=1)] = EVERY
     components: Annotated[int, Field(ge=0)] = Field(
         default=512, description="Leading directions kept of each view; 0: all."
@@ -151,7 +146,7 @@ class Linear(Settings):
     )
 
 
-class Train(Settings):
+class Train(Section):
     head: str = Field(default="hugme", description="Which head: a file of train/heads.")
     seed: Annotated[int, Field(ge=0)] = Field(
         default=0, description="Decides first weights, order of persons and dropout."
@@ -214,7 +209,7 @@ class Train(Settings):
     )
 
 
-class Span(Settings):
+class Span(Section):
     """Numbers from low to high; whole ones where the setting is one."""
 
     low: int | float = Field(description="The least, itself included.")
@@ -236,7 +231,7 @@ class Span(Settings):
         return self
 
 
-class Choices(Settings):
+class Choices(Section):
     """One of these values, in no order."""
 
     choices: Annotated[list[Any], Field(min_length=1)] = Field(description="Lists too.")
@@ -264,7 +259,7 @@ Axis = Annotated[
 ]
 
 
-class Tune(Settings):
+class Tune(Section):
     space: Annotated[dict[str, Axis], Field(min_length=1)] = Field(
         default={
             "train.lr": Span(low=1e-5, high=1e-2, log=True),
@@ -307,15 +302,38 @@ class Tune(Settings):
         return space
 
 
-# Those that change no number of a fit; `together` none but by the order of sums.
-NO_NUMBER = {"save_every", "memory", "tensorboard", "together"}
-# Those of a descent, which decide nothing of a closed form.
-DESCENT = {"seed", "epochs", "batch", "optimizer", "momentum", "lr", "schedule", "warmup"} | {
-    *("weight_decay", "patience", "select")
+# The sections of heads: each of them is read by the head of that name alone.
+SECTIONS = {
+    name
+    for name, field in Train.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
 }
 
 
-class Evaluate(Settings):
+def of_others(head: str) -> set[str]:
+    """The sections that the head of this name does not read."""
+    return SECTIONS - {head}
+
+
+# Those that change no number of a fit; `together` none but by the order of sums.
+NO_NUMBER = {"save_every", "memory", "tensorboard", "together"}
+# Those of a descent, which decide nothing of a closed form.
+DESCENT = {
+    "seed",
+    "epochs",
+    "batch",
+    "optimizer",
+    "momentum",
+    "lr",
+    "schedule",
+    "warmup",
+    "weight_decay",
+    "patience",
+    "select",
+}
+
+
+class Evaluate(Section):
     split: Literal["train", "val", "test"] = "test"
     bootstrap: Annotated[int, Field(ge=100)] = 1000
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95

@@ -5,8 +5,9 @@ head is work on a row; the forward pass of all of them is `torch.vmap` over view
 """
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -16,6 +17,8 @@ from torch.func import functional_call
 
 from train.data import Batch
 from train.layers.dropout import Dropout, draw
+
+Tensors = Mapping[str, Tensor]
 
 
 class Unstackable(Exception):
@@ -90,7 +93,9 @@ class Stack:
             data = _each(data, lambda v: v.unflatten(0, (len(self), count)))
         masks = self._masks(batch, count)
 
-        def one(params, buffers, data, masks):
+        def one(
+            params: Tensors, buffers: Tensors, data: dict[str, Any], masks: list[Tensor]
+        ) -> Tensor:
             with self._masked(masks):
                 return self._call(params, buffers, data)[0]
 
@@ -102,7 +107,7 @@ class Stack:
         """Loss and scores of each head on the same persons, in evaluation."""
         self._loss.eval()
 
-        def one(params, buffers, data):
+        def one(params: Tensors, buffers: Tensors, data: dict[str, Any]) -> tuple[Tensor, Tensor]:
             return self._call(params, buffers, data)
 
         return torch.vmap(one, in_dims=(0, 0, None))(self._params, self.buffers, _fields(batch))
@@ -128,7 +133,7 @@ class Stack:
         self.generators = [self.generators[k] for k in some]
         self._view()
 
-    def _call(self, params: Mapping, buffers: Mapping, data: dict[str, Any]) -> Any:
+    def _call(self, params: Tensors, buffers: Tensors, data: dict[str, Any]) -> Any:
         state = {f"head.{n}": v for some in (params, buffers, self.common) for n, v in some.items()}
         return functional_call(self._loss, state, (Batch(**data),), strict=True)
 
@@ -214,12 +219,11 @@ def _dropped(model: Any, batch: Batch) -> list[torch.Size]:
 
 def _fields(batch: Batch) -> dict[str, Any]:
     """The batch as a dictionary, without what is None."""
-    some = ("box", "diagonal", "target", "vad", "views")
-    found = {name: getattr(batch, name) for name in some}
+    found = {one.name: getattr(batch, one.name) for one in fields(batch)}
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _each(data: Mapping[str, Any], change: Any) -> dict[str, Any]:
+def _each(data: Mapping[str, Any], change: Callable[[Tensor], Tensor]) -> dict[str, Any]:
     return {
         name: _each(value, change) if isinstance(value, Mapping) else change(value)
         for name, value in data.items()

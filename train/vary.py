@@ -7,15 +7,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from cache.errors import SettingsError
-from train.heads import names
-from train.settings import Settings, Train
-
-# The sections of heads: each of them is read by the head of that name alone.
-SECTIONS = {
-    name
-    for name, field in Train.model_fields.items()
-    if isinstance(field.annotation, type) and issubclass(field.annotation, Settings)
-}
+from cache.settings import sentence
+from train.heads import heads
+from train.settings import Train, of_others
 
 
 def vary(settings: Train, changes: Mapping[str, Any]) -> Train:
@@ -24,10 +18,7 @@ def vary(settings: Train, changes: Mapping[str, Any]) -> Train:
     Raises SettingsError for an unknown setting, for a value out of range, and for a setting of
     another head than the one that is fitted, which would change nothing.
     """
-    head = changes.get("train.head", settings.head)
-    if head not in names():
-        near = difflib.get_close_matches(str(head), names(), 1) or names()
-        raise SettingsError(f"train.head {head!r} is not a head; did you mean {near[0]!r}?")
+    head = heads.known(str(changes.get("train.head", settings.head)))
     tree = settings.model_dump()
     for key, value in changes.items():
         if of_another(key, head):
@@ -39,26 +30,29 @@ def vary(settings: Train, changes: Mapping[str, Any]) -> Train:
     try:
         return Train.model_validate(tree)
     except ValidationError as error:
-        first = error.errors()[0]
-        path = ".".join(str(part) for part in ("train", *first["loc"]))
-        if first["type"] == "extra_forbidden":
-            raise SettingsError(f"{path}: unknown setting") from None
-        said = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
-        raise SettingsError(f"{path}: {said} (got {first['input']!r})") from None
+        raise SettingsError(sentence(error.errors()[0], "train")) from None
+
+
+def value_of(settings: Train, key: str) -> Any:
+    """The value of a setting by its whole name; None where there is no such."""
+    found: Any = settings.model_dump(mode="json")
+    for part in key.split(".")[1:]:
+        found = found.get(part) if isinstance(found, dict) else None
+    return found
 
 
 def of_another(key: str, head: str) -> bool:
     """Whether a setting lies in the section of another head."""
     section = key.split(".")[1:2]
-    return bool(section) and section[0] in SECTIONS and section[0] != head
+    return bool(section) and section[0] in of_others(head)
 
 
 def _put(tree: dict[str, Any], key: str, value: Any) -> None:
     """Raises SettingsError, with the nearest known name, where there is no such setting."""
-    room, _, path = key.partition(".")
+    first, _, path = key.partition(".")
     *sections, name = path.split(".")
     free = sections[:1] == ["options"]  # of a head of one's own: only that head knows its names
-    known: Any = tree if room == "train" and name else {}
+    known: Any = tree if first == "train" and name else {}
     for section in sections:
         known = known.setdefault(section, {}) if free else known.get(section)
         if not isinstance(known, dict):
@@ -66,6 +60,6 @@ def _put(tree: dict[str, Any], key: str, value: Any) -> None:
             break
     if name not in known and not (free and name):
         near = difflib.get_close_matches(name, known, 1)
-        hint = f"; did you mean {'.'.join((room, *sections, near[0]))}?" if near else ""
+        hint = f"; did you mean {'.'.join((first, *sections, near[0]))}?" if near else ""
         raise SettingsError(f"{key}: unknown setting{hint}")
     known[name] = value

@@ -15,10 +15,10 @@ from cache.settings import Cache
 from cache.share import merge
 from cache.store import open_view
 from extract import settings as config
-from extract.datasets import READERS
+from extract.datasets import readers
+from extract.loaded import Networks
 from extract.prepare import prepare
 from extract.run import extract
-from extract.views import Networks
 from tests.extract.test_crash import files
 from tests.made_views import MadeData, made_views, many
 
@@ -27,9 +27,9 @@ SHARD_ROWS = 8
 
 @pytest.fixture(scope="module", autouse=True)
 def reader():
-    READERS["made"] = MadeData
+    readers.add("made")(MadeData)
     yield
-    del READERS["made"]
+    del readers._classes["made"]
 
 
 class Clone:
@@ -155,7 +155,7 @@ def _brighter(row):
 def test_a_damaged_cache_gives_nothing(clone):
     one, two = clone("one", slice(0, 12)), clone("two", slice(12, 24))
     (two.cache.root / "area.zarr/status/c/0").unlink()
-    with pytest.raises(CacheError, match=r"two.*is damaged.*cache verify"):
+    with pytest.raises(CacheError, match=r"two.*is damaged.*cache repair"):
         merge(one.cache, two.cache.root)
     with pytest.raises(CacheError, match="the cache itself"):
         merge(one.cache, one.cache.root)
@@ -191,7 +191,7 @@ def test_a_donor_that_is_none_or_damaged_is_refused(clone, tmp_path):
     data = bytearray(shard.read_bytes())
     data[0] ^= 1
     shard.write_bytes(data)
-    with pytest.raises(CacheError, match=r"one.*damaged.*cache verify --set cache\.root="):
+    with pytest.raises(CacheError, match=r"one.*damaged.*cache repair --set cache\.root="):
         clone("b", slice(24), take_from=[one.cache.root])
 
 

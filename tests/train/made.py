@@ -1,5 +1,6 @@
 """Made features in which one view carries the labels and all the others are noise."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from cache.index import PERSONS, PICTURES, Index
-from cache.spec import ArraySpec, Row, ViewSpec
+from cache.spec import ArraySpec, Row
 from cache.statuses import STATUS
 from cache.writer import ViewWriter
 from train.data import Features, ViewData, from_arrays
@@ -78,11 +79,10 @@ def arrays(plant: str = "body", persons: int = 480, seed: int = 0) -> dict[str, 
     split = np.array(["train", "train", "val", "test"])[pictures % 4]
     return {
         "views": {
-            name: ViewData(
-                rows=rows.get(name, "persons"),
-                arrays=some,
-                status=np.full(len(some["features"]), STATUS["ok"], np.uint8),
-                key=f"{name}-key",
+            name: ViewData.of(
+                name,
+                rows.get(name, "persons"),
+                some,
                 parts={"network": name} if name == "objects" else {},
                 facts={"classes": list("abcde")} if name == "objects" else {},
                 weights=[{"network": "made", "trained": name != "depth"}],
@@ -145,16 +145,13 @@ def write_cache(root: Path, given: dict[str, Any]) -> None:
     index.write(root)
     words = {code: word for word, code in STATUS.items()}
     for name, view in given["views"].items():
-        spec = ViewSpec(
-            name=name,
-            space=view.space,
+        spec = replace(
+            view.spec,
             arrays={
                 array: ArraySpec(values.shape[1:], str(values.dtype))
                 for array, values in view.arrays.items()
             },
-            parts={"view": name, **view.parts},
-            facts=view.facts,
-            weights=view.weights,
+            parts={"view": name, **view.spec.parts},
         )
         count = len(view.status)
         writer = ViewWriter(root, spec, [f"{name}{i}" for i in range(count)], shard_rows=64)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -98,7 +100,7 @@ def test_a_row_never_extracted_is_refused_unless_its_person_does_not_count(tmp_p
 
 def test_an_index_that_grew_needs_extraction(given):
     body = given["views"]["body"]
-    given["views"]["body"] = type(body)(body.rows, body.arrays, body.status[:10])
+    given["views"]["body"] = replace(body, status=body.status[:10])
     with pytest.raises(CacheError, match="no rows for 6 of 16"):
         from_arrays(**given)
 

@@ -11,9 +11,9 @@ from cache.errors import CacheError, DataError, KeyMismatch
 from cache.index import Index
 from cache.statuses import STATUS
 from tests.train import made
-from train.checkpoint import cache_key
+from train.checkpoint import fitted_key
 from train.metrics import chance_level, mean_average_precision
-from train.run import explain, score, train_head
+from train.run import open_head, score, train_head
 
 
 @pytest.fixture(scope="module")
@@ -121,12 +121,12 @@ def test_scores_are_of_the_data_at_hand_and_not_of_the_heads(trained, tmp_path):
     found = score(tmp_path / "features", root / "results" / "head", "test")
     assert (found.dataset, found.note, found.index) == ("other", "", index.digest())
     assert (found.info["dataset"], found.info["note"]) == ("made", "made-up labels")
-    assert cache_key(found.info, found.index) != cache_key(found.info, found.info["index"])
+    assert fitted_key(found.info, found.index) != fitted_key(found.info, found.info["index"])
 
 
 def test_explanation_of_chosen_persons(trained):
     root, given, _, _ = trained
-    found = explain(root / "features", root / "results" / "head", persons=[22, 15, 7])
+    found = open_head(root / "features", root / "results" / "head").explain([22, 15, 7])
     assert found.person_rows.tolist() == [22, 15, 7]
     assert found.attention[0].tolist() == [1, 0, 0] and not found.attention[1].any()
     assert found.attention[2].sum() == pytest.approx(1)
@@ -148,7 +148,7 @@ def test_explanation_of_chosen_persons(trained):
 def test_a_dropped_person_cannot_be_explained(trained):
     root = trained[0]
     with pytest.raises(DataError, match=r"\[6\]"):
-        explain(root / "features", root / "results" / "head", persons=[6, 7])
+        open_head(root / "features", root / "results" / "head").explain([6, 7])
 
 
 def test_a_head_without_objects_reads_none_and_explains_none(trained, tmp_path):
@@ -156,7 +156,7 @@ def test_a_head_without_objects_reads_none_and_explains_none(trained, tmp_path):
     settings = made.settings(epochs=1, hugme={"without": ["objects", "head", "hegl"]})
     result = train_head(root / "features", settings, "cpu", tmp_path)
     assert result["keys"].keys() == {"body", "depth", "scene"}
-    found = explain(root / "features", tmp_path / "head")
+    found = open_head(root / "features", tmp_path / "head").explain([22, 15, 7])
     assert found.attention is None and found.object_boxes is None and found.head_mask is None
     assert found.graphs == {}
 
@@ -168,13 +168,12 @@ def test_an_empty_split_a_missing_view_and_another_key_are_refused(trained, tmp_
         score(root / "features", head, "nowhere")
     given = made.arrays("scene", persons=16)
     old = given["views"]["depth"]
-    given["views"]["depth"] = type(old)(
-        old.rows, old.arrays, old.status, "", {"network": "other"}, old.weights
-    )
+    other = replace(old.spec, parts={"network": "other"})
+    given["views"]["depth"] = replace(old, spec=other)
     made.write_cache(tmp_path / "other", given)
     with pytest.raises(KeyMismatch, match="network: absent -> other"):
-        score(tmp_path / "other", head)
+        score(tmp_path / "other", head, "test")
     del given["views"]["depth"]
     made.write_cache(tmp_path / "less", given)
     with pytest.raises(CacheError, match="emocache extract"):
-        score(tmp_path / "less", head)
+        score(tmp_path / "less", head, "test")

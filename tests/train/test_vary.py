@@ -39,7 +39,7 @@ def test_settings_vary_by_whole_name_and_are_checked():
         ({"train.hugme.hidden": [8, 0]}, r"train\.hugme\.hidden\.1: "),
         ({"train.rrla.width": 8}, r"train\.rrla\.width: .*train\.head is hugme; .*to rrla"),
         ({"train.hugme.beta": 0.1, "train.head": "rrla"}, r"train\.hugme\.beta: .* is rrla"),
-        ({"train.head": "hugmi"}, r"train\.head 'hugmi'.*'hugme'"),
+        ({"train.head": "hugmi"}, r"train\.head: there is no 'hugmi'.*'hugme'"),
     ],
 )
 def test_a_change_that_is_wrong_or_idle_is_refused_by_its_name(changes, said):

@@ -1,11 +1,15 @@
 """Face and context weighed against each other, after CAER-Net-S (Lee et al., ICCV 2019)."""
 
-import torch
-from torch import nn
+from typing import Any
 
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from train.data import Batch
+from train.head import LabelHead
 from train.heads import register
 from train.layers.dropout import Dropout
-from train.layers.label_head import LabelHead
 from train.settings import Train
 
 
@@ -20,7 +24,7 @@ class CaerNet(LabelHead):
 
     may_differ = ("dropout",)
 
-    def __init__(self, settings: Train, **shapes):
+    def __init__(self, settings: Train, **shapes: Any):
         super().__init__(settings, **shapes)
         own = settings.caer_net
         self.weigh = nn.ModuleDict(
@@ -42,14 +46,14 @@ class CaerNet(LabelHead):
     def views(settings: Train) -> tuple[str, ...]:
         return ("head", "scene")
 
-    def attend(self, batch):
+    def attend(self, batch: Batch) -> Float[Tensor, "B 2"]:
         """Weights of face and context, (B, 2), which sum to 1."""
         pulls = torch.cat([self.weigh[n](self.see(n, batch)) for n in self.widths], dim=-1)
         faceless = ~batch.views["head"]["mask"]
         mask = torch.stack([faceless, torch.zeros_like(faceless)], dim=-1)
         return pulls.masked_fill(mask, -torch.inf).softmax(-1)
 
-    def logits(self, batch):
+    def logits(self, batch: Batch) -> Float[Tensor, "B C"]:
         weights = self.attend(batch)
         streams = [self.see(name, batch) for name in self.widths]
         return self.classify(

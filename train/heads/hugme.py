@@ -8,13 +8,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cache.errors import DataError, SettingsError
-from train.data import Batch, Features, LabelKind
+from cache.errors import SettingsError
+from train import head
+from train.data import Batch, Features
 from train.heads import register
-from train.layers import darn, label_head
+from train.labels import LabelKind
+from train.layers import darn
 from train.layers.classifier import TwoViewClassifier, combine
 from train.layers.inputs import Standardise
-from train.layers.label_graph import LabelGraph, LabelGraphs, cooccurrence
+from train.layers.label_graph import GraphOutput, LabelGraph, cooccurrence
 from train.losses import classification, double_constraint
 from train.settings import HugMe as HugMeSettings
 from train.settings import Train
@@ -31,11 +33,11 @@ LOSS_OF: dict[Scale, LossKind] = {
 
 
 @dataclass(frozen=True)
-class Output(label_head.Output):
+class Output(head.Output):
     """scores: p; logits: what p was made from (p itself in the literal form);
     attention: DARN's alpha, zero for padded objects; graphs: of HEGL, None without it."""
 
-    graphs: LabelGraphs | None = None
+    graphs: GraphOutput | None = None
 
 
 @register("hugme")
@@ -76,6 +78,7 @@ class HugMe(nn.Module):
     train.standardise shifts and scales visual features by their mean and deviation over train.
     """
 
+    closed = False
     may_differ = ("beta", "lambda_c", "dropout", "without")
     text: Tensor
     together: Tensor
@@ -210,9 +213,7 @@ class HugMe(nn.Module):
         `stretched`."""
         parts = PARTS if wide else _parts(settings.hugme)
         views = (*PARTS, "labels") if wide else cls.views(settings)
-        missing = [view for view in views if view not in features.spaces]
-        if missing:
-            raise DataError(f"HugMe needs the views {missing} too: run `emocache extract`")
+        features.require(views, "hugme")
         widths = {part: features.width(part) for part in parts}
         if "depth" in parts:
             widths["depth_map"] = features.views["depth"]["map"][0].numel()

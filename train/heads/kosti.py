@@ -1,11 +1,15 @@
 """The fusion network of EMOTIC: the person beside the scene (Kosti et al., TPAMI 2020)."""
 
-import torch
-from torch import nn
+from typing import Any
 
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from train.data import Batch, Features
+from train.head import Output, SquaredHead
 from train.heads import register
 from train.layers.dropout import Dropout
-from train.layers.label_head import Output, SquaredHead
 from train.losses import continuous
 from train.settings import Train
 
@@ -27,8 +31,10 @@ class Kosti(SquaredHead):
     """
 
     may_differ = ("dropout",)
+    mean: Tensor  # of valence, arousal, dominance over train
+    deviation: Tensor
 
-    def __init__(self, settings: Train, *, rated: bool, **shapes):
+    def __init__(self, settings: Train, *, rated: bool, **shapes: Any):
         super().__init__(settings, rated=rated, **shapes)
         own = settings.kosti
         self.fuse = nn.Sequential(
@@ -48,19 +54,19 @@ class Kosti(SquaredHead):
         return ("body", "scene")
 
     @classmethod
-    def shapes(cls, settings, features):
+    def shapes(cls, settings: Train, features: Features) -> dict[str, Any]:
         train = None if features.vad is None else features.vad[features.rows("train")]
         known = train is not None and bool((~train.isnan()).any(0).all())
         return {"rated": known and settings.kosti.continuous > 0}
 
-    def learn(self, features, rows):
+    def learn(self, features: Features, rows: Tensor) -> None:
         super().learn(features, rows)
-        if self.of_vad is not None:
+        if self.of_vad is not None and features.vad is not None:
             rated = features.vad[rows]
             self.mean.copy_(rated.nanmean(0))
             self.deviation.copy_((rated - self.mean).square().nanmean(0).sqrt().clamp(min=1e-6))
 
-    def forward(self, batch):
+    def forward(self, batch: Batch) -> Output:
         fused = self.fuse(torch.cat([self.see("body", batch), self.see("scene", batch)], dim=-1))
         logits = self.of_labels(fused)
         vad = None
@@ -68,7 +74,7 @@ class Kosti(SquaredHead):
             vad = self.mean + self.deviation * self.of_vad(fused)
         return Output(self.scores(logits), logits, vad=vad)
 
-    def loss(self, output, batch):
+    def loss(self, output: Output, batch: Batch) -> Float[Tensor, ""]:
         labels = super().loss(output, batch)
         if output.vad is None or batch.vad is None:
             return labels

@@ -1,14 +1,17 @@
 """Ridge regression in closed form: the ceiling of a linear head, seconds after extraction."""
 
+from typing import Any
+
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from cache.errors import DataError
-from train.data import Features
+from train.data import Batch, Features
+from train.head import LabelHead, Output
 from train.heads import register
 from train.layers.inputs import mean_object
-from train.layers.label_head import LabelHead
-from train.layers.ridge import Ridge
+from train.ridge import Ridge
 from train.settings import Train
 
 
@@ -23,13 +26,13 @@ class Linear(LabelHead):
     scaled to sum 1. Nothing descends: epochs, learning rate and seed change nothing.
     """
 
-    may_differ = None
+    closed = True
     standardised = True
     weight: Tensor
     bias: Tensor
     penalty: Tensor
 
-    def __init__(self, settings: Train, **shapes):
+    def __init__(self, settings: Train, **shapes: Any):
         super().__init__(settings, **shapes)
         self.register_buffer("weight", torch.zeros(self.labels, sum(self.widths.values())))
         self.register_buffer("bias", torch.zeros(self.labels))
@@ -39,7 +42,7 @@ class Linear(LabelHead):
     def views(settings: Train) -> tuple[str, ...]:
         return tuple(settings.linear.views)
 
-    def learn(self, features, rows):
+    def learn(self, features: Features, rows: Tensor) -> None:
         own = self.settings.linear
         best = self._ridge(features, rows).solve(list(self.widths), own.penalties)
         self.weight.copy_(best.weight)
@@ -55,27 +58,30 @@ class Linear(LabelHead):
         head.to(features.device).see.measure(features, rows)
         return head._ridge(features, rows)
 
-    def _ridge(self, features, rows):
+    def _ridge(self, features: Features, rows: Tensor) -> Ridge:
         val = features.rows("val")
         if not len(val):
-            raise DataError("linear chooses its penalty on val, and the index has no val person")
+            raise DataError(
+                "linear chooses its penalty on val, and the index has no val person: prepare data "
+                "with a val split, or set train.head to another head"
+            )
         own = self.settings.linear
         return Ridge(self.seen, list(self.widths), features, rows, val, own.components)
 
-    def seen(self, name, batch):
+    def seen(self, name: str, batch: Batch) -> Float[Tensor, "B W"]:
         """(B, W) of one view."""
         values = self.see(name, batch)
         return mean_object(values, batch.views[name]["mask"]) if values.ndim == 3 else values
 
-    def logits(self, batch):
+    def logits(self, batch: Batch) -> Float[Tensor, "B C"]:
         together = torch.cat([self.seen(name, batch) for name in self.widths], dim=-1)
         return together @ self.weight.T + self.bias
 
-    def scores(self, logits):
+    def scores(self, logits: Float[Tensor, "B C"]) -> Float[Tensor, "B C"]:
         if self.kind != "distribution":
             return logits
         above = logits.clamp(min=0) + 1e-6  # alike where all are below
         return above / above.sum(-1, keepdim=True)
 
-    def loss(self, output, batch):
+    def loss(self, output: Output, batch: Batch) -> Float[Tensor, ""]:
         return (output.logits - batch.truth).square().mean()

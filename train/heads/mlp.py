@@ -1,14 +1,17 @@
 """A plain network on the views side by side: what the structure of other heads has to beat."""
 
 from itertools import pairwise
+from typing import Any
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
+from train.data import Batch
+from train.head import LabelHead
 from train.heads import register
 from train.layers.dropout import Dropout
 from train.layers.inputs import mean_object
-from train.layers.label_head import LabelHead
 from train.settings import Train
 
 
@@ -21,7 +24,7 @@ class Mlp(LabelHead):
 
     may_differ = ("dropout",)
 
-    def __init__(self, settings: Train, **shapes):
+    def __init__(self, settings: Train, **shapes: Any):
         super().__init__(settings, **shapes)
         own = settings.mlp
         widths = [sum(self.widths.values()), *own.hidden]
@@ -34,7 +37,7 @@ class Mlp(LabelHead):
     def views(settings: Train) -> tuple[str, ...]:
         return tuple(settings.mlp.views)
 
-    def logits(self, batch):
+    def logits(self, batch: Batch) -> Float[Tensor, "B C"]:
         seen = {name: self.see(name, batch) for name in self.widths}
         if "objects" in seen:
             seen["objects"] = mean_object(seen["objects"], batch.views["objects"]["mask"])

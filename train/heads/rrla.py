@@ -1,13 +1,18 @@
 """RRLA: body, objects and labels by their relations (Li, Dong, Wang)."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
+from train.data import Batch, Features
+from train.head import Output, SquaredHead
 from train.heads import register
 from train.layers.body_attention import ChannelGate
 from train.layers.inputs import mean_object
-from train.layers.label_graph import DependentLabels, conditional
-from train.layers.label_head import Output, SquaredHead
+from train.layers.label_classifiers import LabelClassifiers, reweighted
 from train.layers.object_attention import BodyObjectAttention, geometry
 from train.settings import Train
 
@@ -40,7 +45,7 @@ class Rrla(SquaredHead):
     text: Tensor
     adjacency: Tensor
 
-    def __init__(self, settings: Train, *, text_width: int, **shapes):
+    def __init__(self, settings: Train, *, text_width: int, **shapes: Any):
         super().__init__(settings, text_width=text_width, **shapes)
         own = settings.rrla
         body = self.widths["body"]
@@ -58,7 +63,7 @@ class Rrla(SquaredHead):
         fused = body if self.join is None else 2 * body
         self.graph = self.linear = None
         if text_width:
-            self.graph = DependentLabels(text_width, own.graph_width, fused)
+            self.graph = LabelClassifiers(text_width, own.graph_width, fused)
             self.register_buffer("text", torch.zeros(self.labels, text_width))
             self.register_buffer("adjacency", torch.eye(self.labels))
         else:
@@ -75,19 +80,19 @@ class Rrla(SquaredHead):
         )
 
     @classmethod
-    def shapes(cls, settings, features):
+    def shapes(cls, settings: Train, features: Features) -> dict[str, Any]:
         if "eld" in settings.rrla.without:
             return {"text_width": 0}
         return {"text_width": features.label_views[settings.rrla.words].shape[1]}
 
-    def learn(self, features, rows):
+    def learn(self, features: Features, rows: Tensor) -> None:
         own = self.settings.rrla
         super().learn(features, rows)
         if self.graph is not None:
             self.text.copy_(features.label_views[own.words])
-            self.adjacency.copy_(conditional(features.truth(rows), own.threshold, own.share))
+            self.adjacency.copy_(reweighted(features.truth(rows), own.threshold, own.share))
 
-    def fuse(self, batch):
+    def fuse(self, batch: Batch) -> tuple[Float[Tensor, "B W"], Float[Tensor, "B k"] | None]:
         """F (B, W), and the weights of the objects (B, k), mean over the attentions."""
         body = self.gate(self.see("body", batch))
         if self.objects is None or self.join is None:
@@ -101,16 +106,14 @@ class Rrla(SquaredHead):
             objects, weights = self.attention(values, mask, body, where)
         return torch.cat([body, self.join(objects)], dim=-1), weights
 
-    def logits(self, batch):
-        return self.forward(batch).logits
-
-    def forward(self, batch):
+    def forward(self, batch: Batch) -> Output:
         fused, weights = self.fuse(batch)
         if self.graph is not None:
             logits = fused @ self.graph(self.text, self.adjacency).T
         else:
+            assert self.linear is not None  # one of the two
             logits = self.linear(fused)
         return Output(self.scores(logits), logits, weights)
 
-    def graphs(self):
+    def graphs(self) -> Mapping[str, Float[Tensor, "C C"]]:
         return {} if self.graph is None else {"cooccurrence": self.adjacency}

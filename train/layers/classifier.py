@@ -1,7 +1,7 @@
 """MVEC: two views of the same labels, an MLP and the label graph (HugMe)."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from train.layers.dropout import Dropout
 
 
-class FrozenLinear(nn.Linear):
-    """A linear layer on features of which only the columns `learned` (start, stop) are learned.
-
-    The others come from the cache and need no gradient, which is a third of the layer's work.
+class CachedLinear(nn.Linear):
+    """A linear layer on features that come from the cache, but for the columns `learned` (start,
+    stop): cached ones need no gradient, which is a third of the layer's work.
     """
 
     def __init__(self, inputs: int, outputs: int, learned: tuple[int, int]):
@@ -21,23 +20,23 @@ class FrozenLinear(nn.Linear):
         self.learned = learned
 
     def forward(self, features: Float[Tensor, "B I"]) -> Float[Tensor, "B O"]:
-        return _FrozenLinear.apply(features, self.weight, self.bias, *self.learned)
+        return _CachedLinear.apply(features, self.weight, self.bias, *self.learned)
 
 
-class _FrozenLinear(torch.autograd.Function):
+class _CachedLinear(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(features, weight, bias, start, stop):
+    def forward(features: Tensor, weight: Tensor, bias: Tensor, start: int, stop: int) -> Tensor:
         return nn.functional.linear(features, weight, bias)
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         features, weight, _, *ctx.learned = inputs
         ctx.save_for_backward(features, weight)
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None, None]:
         features, weight = ctx.saved_tensors
         start, stop = ctx.learned
         back = None
@@ -51,7 +50,7 @@ class TwoViewClassifier(nn.Module):
     """z1 = MLP(f), two hidden ReLU layers; z2 = fc(f) . H^T.
 
     graph_width: of H; 0 where there is no label graph, and then z2 is None. learned: the columns
-    (start, stop) of f that are learned, None for all; see `FrozenLinear`.
+    (start, stop) of f that are learned, None for all; see `CachedLinear`.
     """
 
     def __init__(
@@ -69,7 +68,7 @@ class TwoViewClassifier(nn.Module):
         def linear(outputs: int) -> nn.Linear:
             if learned is None:
                 return nn.Linear(inputs, outputs)
-            return FrozenLinear(inputs, outputs, learned)
+            return CachedLinear(inputs, outputs, learned)
 
         self.mlp = nn.Sequential(
             linear(first),

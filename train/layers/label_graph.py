@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from train.labels import HAS
+
 
 def cosine(rows: Float[Tensor, "C D"]) -> Float[Tensor, "C C"]:
     """Cosine of every pair of rows; 0 with a row of zeros, whose gradient stays finite too."""
@@ -22,10 +24,10 @@ def similarity(nodes: Float[Tensor, "C D"]) -> Float[Tensor, "C C"]:
 def cooccurrence(targets: Float[Tensor, "N C"]) -> Float[Tensor, "C C"]:
     """A^o_ij = O_ij / m_i: the share of persons with label i that also have j.
 
-    targets: label vectors of the *training* persons; above 0.5 counts as having the label.
+    targets: label vectors of the *training* persons; what counts as having a label: `train.labels`.
     The diagonal is 1; a label that never occurs has no other neighbour.
     """
-    has = (targets > 0.5).float()
+    has = (targets > HAS).float()
     together = has.T @ has
     return _self_loops(together / together.diagonal().clamp(min=1)[:, None])
 
@@ -70,7 +72,7 @@ class Branch(nn.Module):
 
 
 @dataclass(frozen=True)
-class LabelGraphs:
+class GraphOutput:
     """H (C, D), and for each branch its output (C, D / branches) and its adjacency A (C, C)."""
 
     nodes: Float[Tensor, "C D"]
@@ -91,7 +93,7 @@ class LabelGraph(nn.Module):
         self.branches = nn.ModuleDict({name: Branch(width, outputs) for name in branches})
         self.width = outputs * len(branches)
 
-    def forward(self, text: Float[Tensor, "C W"], together: Float[Tensor, "C C"]) -> LabelGraphs:
+    def forward(self, text: Float[Tensor, "C W"], together: Float[Tensor, "C C"]) -> GraphOutput:
         """text: the definitions' features; together: A^o of the training labels."""
         start = self.project(text)
         outputs: dict[str, Tensor] = {}
@@ -99,35 +101,4 @@ class LabelGraph(nn.Module):
         for name, branch in self.branches.items():
             adjacency = similarity(start) if name == "similarity" else together
             outputs[name], adjacencies[name] = branch(start, adjacency), adjacency
-        return LabelGraphs(torch.cat(list(outputs.values()), dim=-1), outputs, adjacencies)
-
-
-def conditional(
-    targets: Float[Tensor, "N C"], threshold: float, share: float
-) -> Float[Tensor, "C C"]:
-    """A of ML-GCN and of RRLA's ELD, from the labels of the training persons (N, C).
-
-    P_ij = P(j | i) is 1 from `threshold` on, else 0; then A_ij = share P_ij / sum_j P_ij off the
-    diagonal and A_ii = 1 - share, so that a node does not drown in its neighbours.
-    """
-    together = cooccurrence(targets)
-    eye = torch.eye(len(together), dtype=together.dtype, device=together.device)
-    linked = (together >= threshold).float() * (1 - eye)
-    return share * linked / linked.sum(-1, keepdim=True).clamp(min=1) + (1 - share) * eye
-
-
-class DependentLabels(nn.Module):
-    """Two convolutions A H W over label features, LeakyReLU(0.2) between: inputs -> hidden ->
-    outputs. Each row is the linear classifier of a label (ML-GCN; ELD in RRLA)."""
-
-    def __init__(self, inputs: int, hidden: int, outputs: int):
-        super().__init__()
-        self.first = nn.Linear(inputs, hidden, bias=False)
-        self.second = nn.Linear(hidden, outputs, bias=False)
-
-    def forward(
-        self, text: Float[Tensor, "C I"], adjacency: Float[Tensor, "C C"]
-    ) -> Float[Tensor, "C O"]:
-        scaled = normalise(adjacency)
-        hidden = nn.functional.leaky_relu(scaled @ self.first(text), 0.2)
-        return scaled @ self.second(hidden)
+        return GraphOutput(torch.cat(list(outputs.values()), dim=-1), outputs, adjacencies)

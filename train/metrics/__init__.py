@@ -1,8 +1,9 @@
 """Numbers of a head: how well it ranks, decides and spreads, with intervals over pictures.
 
-Nothing here loads torch. What each number is, and its traps: docs/metrics.md.
+Importing this loads no torch. What each number is, and its traps: docs/metrics.md.
 """
 
+from train.labels import is_distribution, single_label
 from train.metrics.continuous import mean_error
 from train.metrics.decisions import (
     accuracy,
@@ -12,10 +13,9 @@ from train.metrics.decisions import (
     f1_scores,
     jaccard,
     majority_accuracy,
-    single_label,
     thresholds,
 )
-from train.metrics.distributions import MEASURES, distribution_measures, highest, is_distribution
+from train.metrics.distributions import MEASURES, distribution_measures, highest
 from train.metrics.ranking import (
     average_precision,
     chance_level,

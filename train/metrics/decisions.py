@@ -66,13 +66,6 @@ def jaccard(y_true: np.ndarray, predicted: np.ndarray) -> Float[np.ndarray, " P"
     return (true & chosen).sum(axis=1) / np.maximum((true | chosen).sum(axis=1), 1)
 
 
-def single_label(y_true: np.ndarray) -> bool:
-    """Whether every person has exactly one of two or more labels."""
-    true = np.asarray(y_true)
-    ones = true.ndim == 2 and true.shape[1] > 1 and len(true) > 0 and np.isin(true, (0, 1)).all()
-    return bool(ones and (true.sum(axis=1) == 1).all())
-
-
 def correct(y_true: np.ndarray, y_score: np.ndarray) -> Bool[np.ndarray, " P"]:
     """Whether the label with the highest score is the true one; single-label data.
 

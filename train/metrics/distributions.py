@@ -14,9 +14,9 @@ import numpy as np
 from jaxtyping import Float
 
 from cache.errors import DataError
+from train.labels import distributions, is_distribution
 
 KL_FLOOR = 1e-12
-_TOLERANCE = 1e-3  # of a row's sum: labels and scores are kept in 16 or 32 bits
 
 
 def _chebyshev(d: np.ndarray, p: np.ndarray) -> np.ndarray:
@@ -72,7 +72,7 @@ def distribution_measures(y_true: np.ndarray, y_score: np.ndarray) -> dict[str, 
         ("predicted", p, "fit a head that ends in a softmax, as train.hugme.output: softmax"),
     ):
         if not is_distribution(rows):
-            bad = int(np.flatnonzero(~_rows_that_are(rows))[0])
+            bad = int(np.flatnonzero(~distributions(rows))[0])
             raise DataError(
                 f"The {what} distribution of person {bad} sums to {rows[bad].sum():.4g} with "
                 f"{rows[bad].min():.4g} as its least, and must sum to 1 from 0 up: {mend}."
@@ -80,19 +80,9 @@ def distribution_measures(y_true: np.ndarray, y_score: np.ndarray) -> dict[str, 
     return {name: measure(d, p) for name, measure in MEASURES.items()}
 
 
-def is_distribution(rows: np.ndarray) -> bool:
-    """Whether every row of (P, C) is finite, not negative and sums to 1, within 0.001."""
-    return bool(_rows_that_are(np.asarray(rows, dtype=np.float64)).all())
-
-
 def highest(labels: int) -> Float[np.ndarray, " 6"]:
     """The largest value that each of `MEASURES` can take with so many labels."""
     return np.array([1.0, np.sqrt(labels), labels, np.inf, 1.0, 1.0])
-
-
-def _rows_that_are(rows: np.ndarray) -> np.ndarray:
-    # NaN compares false, so it is no distribution either
-    return (rows >= 0).all(axis=1) & (np.abs(rows.sum(axis=1) - 1) <= _TOLERANCE)
 
 
 def _relative(d: np.ndarray, p: np.ndarray) -> np.ndarray:

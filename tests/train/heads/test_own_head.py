@@ -26,7 +26,7 @@ def own(tmp_path, monkeypatch):
     (tmp_path / "gated.py").write_text(code)
     monkeypatch.setattr(train.heads, "__path__", [*train.heads.__path__, str(tmp_path)])
     yield "gated"
-    train.heads._heads.pop("gated", None)
+    train.heads.heads._classes.pop("gated", None)
 
 
 def test_one_file_is_a_head(own, tmp_path):
@@ -45,5 +45,5 @@ def test_one_file_is_a_head(own, tmp_path):
 
 
 def test_without_its_file_it_is_none():
-    with pytest.raises(SettingsError, match="not a head"):
+    with pytest.raises(SettingsError, match="there is no 'gated'"):
         get_head("gated")

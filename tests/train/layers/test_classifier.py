@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tests.train.layers.gradients import right
-from train.layers.classifier import FrozenLinear, TwoViewClassifier, combine
+from train.layers.classifier import CachedLinear, TwoViewClassifier, combine
 
 
 def by_hand() -> TwoViewClassifier:
@@ -78,7 +78,7 @@ def test_gradients_by_the_learned_columns():
 
 def test_a_frozen_layers_gradients_by_hand():
     """y = W x for x = (1, 2, 3), slope 1 by each y: back (3, 1, -1), of which column 1 is kept."""
-    layer = FrozenLinear(3, 2, (1, 2))
+    layer = CachedLinear(3, 2, (1, 2))
     layer.weight.data = torch.tensor([[1.0, 0.0, -1.0], [2.0, 1.0, 0.0]])
     layer.bias.data = torch.tensor([0.5, 0.0])
     features = torch.tensor([[1.0, 2.0, 3.0]], requires_grad=True)
@@ -102,7 +102,7 @@ def test_both_views_read_the_features_by_frozen_layers_where_some_are_learned():
 @pytest.mark.parametrize("learned", [(1, 3), (0, 0), (0, 5)])
 def test_learned_columns_get_the_gradient_and_the_layer_is_linear(learned):
     torch.manual_seed(0)
-    layer = FrozenLinear(5, 3, learned).double()
+    layer = CachedLinear(5, 3, learned).double()
     features = torch.randn(4, 5, dtype=torch.float64, requires_grad=True)
     plain = torch.nn.functional.linear(features, layer.weight, layer.bias)
     torch.testing.assert_close(layer(features), plain)

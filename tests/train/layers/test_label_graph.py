@@ -4,12 +4,11 @@ import torch
 from sklearn.metrics.pairwise import cosine_similarity
 
 from tests.train.layers.gradients import right
+from train.layers.label_classifiers import LabelClassifiers, reweighted
 from train.layers.label_graph import (
     Branch,
-    DependentLabels,
     GraphConvolution,
     LabelGraph,
-    conditional,
     cooccurrence,
     cosine,
     normalise,
@@ -103,15 +102,15 @@ def test_conditional_by_hand():
     the row; P(0 | 1) = P(0 | 2) = 1 take it whole; label 3 never occurs and has no neighbour."""
     targets = people((0, 1), (0, 1), (0, 2), (0,))
     expected = [[0.8, 0.1, 0.1, 0], [0.2, 0.8, 0, 0], [0.2, 0, 0.8, 0], [0, 0, 0, 0.8]]
-    torch.testing.assert_close(conditional(targets, 0.25, 0.2), torch.tensor(expected))
+    torch.testing.assert_close(reweighted(targets, 0.25, 0.2), torch.tensor(expected))
     expected[0] = [0.8, 0.2, 0, 0]
-    torch.testing.assert_close(conditional(targets, 0.3, 0.2), torch.tensor(expected))
+    torch.testing.assert_close(reweighted(targets, 0.3, 0.2), torch.tensor(expected))
 
 
 def test_two_convolutions_by_hand():
     """A is its own normal form, for its rows sum to 1. X W = (5, -5), A X W = (3, -3), the leaky
     ReLU gives (3, -0.6), A of that (2.28, 0.12)."""
-    layer, adjacency = DependentLabels(1, 1, 2), torch.tensor([[0.8, 0.2], [0.2, 0.8]])
+    layer, adjacency = LabelClassifiers(1, 1, 2), torch.tensor([[0.8, 0.2], [0.2, 0.8]])
     layer.first.weight.data = torch.tensor([[5.0]])
     layer.second.weight.data = torch.tensor([[2.0], [-1.0]])
     found = layer(torch.tensor([[1.0], [-1.0]]), adjacency)
@@ -120,9 +119,9 @@ def test_two_convolutions_by_hand():
 
 def test_a_label_without_neighbours_goes_its_own_way():
     """Its row of A is 0.8 on the diagonal, D^-1/2 A D^-1/2 is 1: leaky(2 * 3) and leaky(-2 * 3)."""
-    layer = DependentLabels(1, 1, 1)
+    layer = LabelClassifiers(1, 1, 1)
     layer.first.weight.data, layer.second.weight.data = torch.tensor([[3.0]]), torch.ones(1, 1)
-    found = layer(torch.tensor([[2.0], [-2.0]]), conditional(torch.zeros(5, 2), 0.2, 0.2))
+    found = layer(torch.tensor([[2.0], [-2.0]]), reweighted(torch.zeros(5, 2), 0.2, 0.2))
     torch.testing.assert_close(found, torch.tensor([[6.0], [-1.2]]))
 
 
@@ -134,7 +133,7 @@ def test_gradients():
     assert (cosine(nodes) < 0).any()
     for function in (cosine, similarity, lambda h: normalise(similarity(h))):
         assert torch.autograd.gradcheck(function, (nodes,))
-    for layer in (GraphConvolution(3, 2), Branch(3, 2), DependentLabels(3, 2, 5)):
+    for layer in (GraphConvolution(3, 2), Branch(3, 2), LabelClassifiers(3, 2, 5)):
         assert right(layer, nodes, together)
 
     class Nodes(LabelGraph):

@@ -2,10 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from cache.statuses import STATUS
+from train import ridge
 from train.data import Features, ViewData, from_arrays
-from train.layers import ridge
-from train.layers.ridge import Ridge
+from train.ridge import Ridge
 
 TRAIN, VAL = torch.arange(3), torch.arange(3, 5)
 
@@ -13,10 +12,9 @@ TRAIN, VAL = torch.arange(3), torch.arange(3, 5)
 def features(views: dict[str, list], targets: list) -> Features:
     """Persons with these features; the first three are for training, the others for val."""
     count = len(targets)
-    ok = np.full(count, STATUS["ok"], np.uint8)
     return from_arrays(
         views={
-            name: ViewData("persons", {"features": np.array(rows, np.float32)}, ok)
+            name: ViewData.of(name, "persons", {"features": np.array(rows, np.float32)})
             for name, rows in views.items()
         },
         boxes=np.tile(np.array([[0, 0, 1, 1]], np.float32), (count, 1)),

@@ -1,15 +1,16 @@
-"""What most heads share: views in, logits out, scores and loss by the kind of labels."""
+"""What a head is, and what most of them share: views in, logits out, scores and loss by the kind of
+labels. A head of one's own: docs/heads.md."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cache.errors import DataError
-from train.data import Batch, Features, LabelKind
+from train.data import Batch, Features, array_of, view_of
+from train.labels import LabelKind
 from train.layers.inputs import Standardise
 from train.losses import classification, label_weights, weighted_squared
 from train.settings import Train
@@ -27,6 +28,42 @@ class Output:
     vad: Float[Tensor, "B 3"] | None = None
 
 
+class Head(Protocol):
+    """What `fit`, `save_head` and `open_head` need; a head is a torch Module besides.
+
+    Everything it learned from the training persons, standardisation and label statistics too, is
+    in its state dict, so that `Class(settings, **spec)` with the state dict is the whole head.
+    """
+
+    spec: dict[str, Any]  # shapes and choices that depend on the data; plain JSON values
+    closed: bool  # solved and not descended: nothing of how a head descends matters to it
+    # Settings below train.<head> in which heads that are fitted together may differ: they decide
+    # no shape and no branch, and the head keeps them in buffers (see `train.stack`).
+    may_differ: tuple[str, ...]
+
+    @staticmethod
+    def views(settings: Train) -> tuple[str, ...]:
+        """The views it reads under these settings."""
+        ...
+
+    @classmethod
+    def setup(cls, settings: Train, features: Features, rows: Tensor) -> Any:
+        """A new head for these features, its facts from the training persons `rows` alone."""
+        ...
+
+    def __call__(self, batch: Batch) -> Any:
+        """An `Output`."""
+        ...
+
+    def loss(self, output: Any, batch: Batch) -> Float[Tensor, ""]:
+        """The mean loss over the batch."""
+        ...
+
+    def graphs(self) -> Mapping[str, Float[Tensor, "C C"]]:
+        """Label graphs by name; empty for a head without."""
+        ...
+
+
 class LabelHead(nn.Module):
     """A head below `train/heads` needs `views`, layers made in `__init__`, and `logits`, or
     `forward` where it gives more than scores.
@@ -37,7 +74,8 @@ class LabelHead(nn.Module):
     """
 
     standardised = False  # whether it always is, whatever `train.standardise` says
-    may_differ: tuple[str, ...] | None = ()  # see `train.heads.Head`
+    closed = False  # these two: see `Head`
+    may_differ: tuple[str, ...] = ()
 
     def __init__(
         self, settings: Train, *, widths: dict[str, int], labels: int, kind: LabelKind, **more: Any
@@ -54,6 +92,7 @@ class LabelHead(nn.Module):
         raise NotImplementedError
 
     def logits(self, batch: Batch) -> Float[Tensor, "B C"]:
+        """What scores are made from."""
         raise NotImplementedError
 
     @classmethod
@@ -68,15 +107,11 @@ class LabelHead(nn.Module):
     def setup(cls, settings: Train, features: Features, rows: Tensor) -> "LabelHead":
         """A new head for these features; what it learns of them comes from `rows` alone."""
         names = cls.views(settings)
-        missing = [name for name in names if name.partition(".")[0] not in features.spaces]
-        if missing:
-            raise DataError(
-                f"{settings.head} needs the views {missing} too: run `emocache extract`"
-            )
-        seen = [name for name in names if features.spaces[name.partition(".")[0]] != "labels"]
+        features.require(names, settings.head)
+        seen = [name for name in names if features.specs[view_of(name)].space != "labels"]
         head = cls(
             settings,
-            widths={name: features.width(*name.split(".")) for name in seen},
+            widths={name: features.width(view_of(name), array_of(name)) for name in seen},
             labels=len(features.labels),
             kind=features.kind,
             **cls.shapes(settings, features),
@@ -91,9 +126,11 @@ class LabelHead(nn.Module):
         return Output(self.scores(logits), logits)
 
     def scores(self, logits: Float[Tensor, "B C"]) -> Float[Tensor, "B C"]:
+        """Probabilities, or what the head calls its scores."""
         return logits.sigmoid() if self.kind == "multi" else logits.softmax(-1)
 
     def loss(self, output: Output, batch: Batch) -> Float[Tensor, ""]:
+        """The mean loss over the batch."""
         return classification(
             output.scores,
             output.logits,
@@ -101,7 +138,8 @@ class LabelHead(nn.Module):
             "bce" if self.kind == "multi" else "cross_entropy",
         )
 
-    def graphs(self) -> Mapping[str, Tensor]:
+    def graphs(self) -> Mapping[str, Float[Tensor, "C C"]]:
+        """Label graphs by name; empty for a head without."""
         return {}
 
 

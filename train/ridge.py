@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from train.data import Batch, Features
+from train.labels import HAS
 from train.metrics import mean_average_precision
 
 AT_ONCE = 1024  # persons in one pass
@@ -96,7 +97,7 @@ class Ridge:
         return torch.cat(found).cpu().numpy()
 
     def _merit(self, scores: Float[Tensor, "M C"]) -> float:
-        true = self.truth > 0.5
+        true = self.truth > HAS
         if true.any():
             return mean_average_precision(true.cpu().numpy(), scores.cpu().numpy())
         return -float((scores - self.truth).square().mean())

@@ -3,11 +3,12 @@ import torch
 
 from cache.errors import SettingsError
 from tests.train import made
-from train import group, together
+from train import fit_many as module
+from train import group
 from train.fit import Epoch, fit, predict
+from train.fit_many import fit_many, groups
 from train.heads import names
 from train.stack import Stack, Unstackable
-from train.together import fit_many, groups
 
 # Views and settings under which the made data fit every head.
 OWN = {
@@ -234,19 +235,19 @@ def test_a_parameter_without_a_part_in_the_loss_is_named():
 def test_memory_decides_how_many_go_at_once(monkeypatch):
     features = made.features(persons=96)
     many = [asked(seed=s, epochs=1, together=8) for s in range(6)]
-    cost = together.Group(features, many[:4]).cost()
+    cost = module.Group(features, many[:4]).cost()
     parameters = sum(p.numel() for p in fit(features, many[0]).model.parameters())
     assert cost > group.COPIES * 4 * parameters
     for room, expected in ((2.5 * cost, [2] * 6), (0.1 * cost, [1] * 6), (99 * cost, [6] * 6)):
-        monkeypatch.setattr(together, "_room", lambda device, room=room: room)
+        monkeypatch.setattr(module, "_room", lambda device, room=room: room)
         assert [done.together for done in fit_many(features, many)] == expected
 
 
 def timed(monkeypatch, alone, of_count):
     """As if a step took so long: alone, and in step by how many go."""
-    monkeypatch.setattr(together, "epoch_seconds", lambda features, settings: Epoch(1, 0.0, alone))
+    monkeypatch.setattr(module, "epoch_seconds", lambda features, settings: Epoch(1, 0.0, alone))
     monkeypatch.setattr(
-        together.Group,
+        module.Group,
         "seconds",
         lambda self: Epoch(1, 0.0, len(self.numbers) * float(of_count(len(self.numbers)))),
     )
@@ -270,7 +271,7 @@ def test_as_many_go_in_step_as_clearly_gain_by_it(monkeypatch, of_count, expecte
     found = [done.together for done in fit_many(features, many, ways=ways)]
     assert found == expected and ways["hugme"].at_once == expected[0]
     # What is known of a head is not measured again.
-    monkeypatch.setattr(together, "epoch_seconds", lambda *given: pytest.fail("measured again"))
+    monkeypatch.setattr(module, "epoch_seconds", lambda *given: pytest.fail("measured again"))
     assert [done.together for done in fit_many(features, many, ways=ways)] == expected
 
 
@@ -290,7 +291,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("head", ["hugme", "kosti"])
 def test_a_killed_group_goes_on_where_it_was(tmp_path, monkeypatch, head):
-    monkeypatch.setattr(together, "SAVING", 1e9)  # however long it takes
+    monkeypatch.setattr(module, "SAVING", 1e9)  # however long it takes
     features = made.features(persons=96)
     many = [
         asked(head, s, dropout=0.3, epochs=e, patience=9, save_every=0)

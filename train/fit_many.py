@@ -14,16 +14,13 @@ from cache.keys import key_of
 from train.data import Features
 from train.fit import Fitted, Row, epoch_seconds, fit, fit_key, read_state, refuse_empty
 from train.group import Done, Group
-from train.heads import get_head, may_differ
-from train.settings import Train
+from train.heads import closed, get_head, may_differ
+from train.settings import DESCENT, NO_NUMBER, Train
 from train.stack import Unstackable
 
 log = logging.getLogger("train")
 # Settings in which heads that go in step may differ, whatever head they are.
-FREE = {
-    *("seed", "lr", "weight_decay", "momentum", "schedule", "warmup", "epochs", "patience"),
-    *("select", "save_every", "memory", "tensorboard", "together"),
-}
+FREE = (NO_NUMBER | DESCENT) - {"batch", "optimizer"}
 TRIED = 4  # heads by which the two ways are timed first
 FASTER = 0.75  # the part of its time alone that a head in step may take: below what timing misses
 ALIKE = 4  # heads of one seed, which see the same batches, that are worth a group of their own
@@ -95,7 +92,7 @@ def groups(settings: Sequence[Train]) -> list[list[int]]:
 
 
 def _shape(settings: Train) -> str:
-    own = set(may_differ(settings.head) or ())
+    own = set(may_differ(settings.head))
     return settings.model_dump_json(exclude={**dict.fromkeys(FREE, True), settings.head: own})
 
 
@@ -146,7 +143,7 @@ def _at_once(features: Features, settings: Sequence[Train], ways: dict[str, Way]
     """How many of these heads, which have one shape, go in step."""
     head, forced = settings[0].head, settings[0].together
     most = min([len(settings), *(one.together for one in settings if one.together)])
-    if most == 1 or may_differ(head) is None or features.block:
+    if most == 1 or closed(head) or features.block:
         return 1
     if forced is None and head in ways and ways[head].at_once == 1:
         return 1

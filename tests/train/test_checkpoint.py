@@ -75,6 +75,17 @@ def test_absent_damaged_and_newer_heads_are_refused(tmp_path, fitted):
         load_head(tmp_path)
 
 
+def test_a_cache_that_defines_the_labels_otherwise_is_refused(tmp_path, fitted):
+    """Only a cache without definitions may do, for the head brings its own."""
+    info = save_head(tmp_path, *fitted, {})
+    given = made.arrays(persons=64)
+    old = given["views"]["labels"]
+    other = replace(old.spec, parts={"definitions": "other"})
+    given["views"]["labels"] = replace(old, spec=other)
+    with pytest.raises(KeyMismatch, match=f"'labels'.*{old.spec.key[:12]}.*{other.key[:12]}"):
+        check_keys(info, from_arrays(**given))
+
+
 def test_a_cache_of_another_key_is_refused_naming_both_sides(tmp_path, fitted):
     info = save_head(tmp_path, *fitted, {})
     check_keys(info, fitted[2])

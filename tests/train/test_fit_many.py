@@ -1,10 +1,12 @@
+import numpy as np
 import pytest
 import torch
 
-from cache.errors import SettingsError
+from cache.errors import DataError, SettingsError
 from tests.train import made
 from train import fit_many as module
 from train import group
+from train.data import from_arrays
 from train.fit import Epoch, fit, predict
 from train.fit_many import fit_many, groups
 from train.heads import names
@@ -324,3 +326,37 @@ def test_a_killed_group_goes_on_where_it_was(tmp_path, monkeypatch, head):
         ours, theirs = (d.fitted.model.state_dict() for d in (found[number], whole[original]))
         assert all(torch.equal(ours[name], value) for name, value in theirs.items())
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("together", [1, 8])
+def test_an_end_that_is_said_of_an_epoch_before_a_kill_counts(tmp_path, together):
+    features = made.features(persons=96)
+    many = [asked(seed=s, together=together, epochs=8, patience=9, save_every=0) for s in range(2)]
+
+    class Killed(Exception):
+        pass
+
+    def kill(number, row):
+        if row["epoch"] == 4:
+            raise Killed
+
+    with pytest.raises(Killed):
+        list(fit_many(features, many, kill, tmp_path))
+
+    def end(number, row):
+        return number == 0 and row["epoch"] == 2
+
+    found = {done.number: done for done in fit_many(features, many, end, tmp_path)}
+    assert found[0].dropped and len(found[0].fitted.history) < 8
+    assert not found[1].dropped and len(found[1].fitted.history) == 8
+
+
+def test_who_is_refused_is_refused_alone():
+    given = made.arrays(persons=96)
+    given["splits"] = np.where(given["splits"] == "val", "train", given["splits"])
+    features = from_arrays(**given)
+    many = [asked(seed=0), asked(seed=1, select="last"), asked(seed=2)]
+    found = {done.number: done for done in fit_many(features, many)}
+    assert [isinstance(found[n].fitted, DataError) for n in range(3)] == [True, False, True]
+    assert "train.select" in str(found[0].fitted)
+    same(features, many[1], found[1])

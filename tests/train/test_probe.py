@@ -6,7 +6,7 @@ from cache.errors import DataError
 from tests.train import made
 from train.data import load
 from train.fit import fit, predict
-from train.metrics import chance_level, mean_average_precision
+from train.metrics import bootstrap, chance_level, mean_average_precision
 from train.probe import probe
 from train.settings import Evaluate
 
@@ -53,6 +53,19 @@ def test_a_set_of_views_is_the_head_fitted_on_them(root, found):
     assert row["penalty"] == pytest.approx(float(model.penalty))
     assert row["low"] < row["mAP"] < row["high"]
     assert found["random_mAP"] >= chance_level(true)
+
+
+def test_intervals_are_of_pictures_drawn_whole(root):
+    settings = made.settings(head="linear", linear={"views": ["head"]})
+    (row,) = probe(root, settings, Evaluate(bootstrap=100, seed=3))["rows"]
+    features = load(root, ["head"])
+    rows = features.rows("test")
+    scores = predict(fit(features, settings).model, features, rows)
+    pictures = rows.numpy() // 2  # two persons each
+    expected = bootstrap(features.truth(rows).numpy(), scores, pictures, 100, seed=3)
+    assert (row["low"], row["high"]) == pytest.approx(
+        (expected.mean_low, expected.mean_high), abs=1e-6
+    )
 
 
 def test_as_many_directions_as_features_change_nothing_and_fewer_do(root):

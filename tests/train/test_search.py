@@ -415,6 +415,18 @@ def test_another_question_is_another_study_in_the_same_journal(tmp_path):
     assert study(tmp_path).left == 10
 
 
+def test_settings_of_every_searched_head_decide_which_study_it_is(tmp_path):
+    """A trial of any of them is fitted with them, so values told under others do not compare."""
+
+    def name(**own):
+        space = {**PLANE, "train.head": {"choices": ["hugme", "mlp"]}}
+        return study(tmp_path, base=made.settings(**own), space=space).name
+
+    first = name()
+    assert name(mlp={"dropout": 0.4}) != first and name(hugme={"lambda_c": 0.1}) != first
+    assert name(rrla={"width": 3}) == first  # of a head that is not searched
+
+
 def loaded(some: Study) -> optuna.Study:
     storage = JournalStorage(JournalFileBackend(str(some.journal)))
     return optuna.load_study(study_name=some.name, storage=storage)

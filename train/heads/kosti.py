@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from cache.errors import SettingsError
 from train.data import Batch, Features
 from train.head import Output, SquaredHead
 from train.heads import register
@@ -60,6 +61,11 @@ class Kosti(SquaredHead):
         return {"rated": known and settings.kosti.continuous > 0}
 
     def learn(self, features: Features, rows: Tensor) -> None:
+        if len(rows) % self.settings.batch == 1:  # of one person there is no deviation
+            raise SettingsError(
+                f"train.batch {self.settings.batch} leaves a last batch of one person of "
+                f"{len(rows)}, and batch normalisation needs two: set it to another number"
+            )
         super().learn(features, rows)
         if self.of_vad is not None and features.vad is not None:
             rated = features.vad[rows]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge as SkRidge
 
-from cache.errors import DataError
+from cache.errors import DataError, SettingsError
 from cache.statuses import STATUS
 from tests.train import made
 from train.checkpoint import load_head, save_head
@@ -212,3 +212,10 @@ def test_kostis_loss_by_hand():
         for j in range(4)
     ) / len(batch.target)
     torch.testing.assert_close(model.loss(output, batch), by_hand)
+
+
+def test_a_last_batch_of_one_person_is_refused_by_its_setting():
+    features = made.features(persons=96)
+    count = len(features.rows("train"))
+    with pytest.raises(SettingsError, match=r"train\.batch.*one person"):
+        fit(features, made.settings(head="kosti", batch=count - 1, epochs=1))

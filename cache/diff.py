@@ -30,6 +30,8 @@ def diff(ours: Path, theirs: Path) -> dict[str, Any]:
             },
             "persons": _counts(a.ids("persons"), b.ids("persons")),
             "pictures": _counts(a.ids("pictures"), b.ids("pictures")),
+            "definitions": a.definitions == b.definitions,
+            "counted": _counts(*(_counted(index) for index in (a, b))),
             "relabelled": _relabelled(a, b),
         },
         "views": {name: _diff_view(_view(ours, name), _view(theirs, name), a, b) for name in names},
@@ -38,9 +40,11 @@ def diff(ours: Path, theirs: Path) -> dict[str, Any]:
 
 
 def _differs(index: dict[str, Any], views: Collection[dict[str, Any]]) -> bool:
-    sides = [index["persons"], index["pictures"], index["labels"], *(v["rows"] for v in views)]
+    sides = [index[name] for name in ("persons", "pictures", "labels", "counted")]
+    sides += [view["rows"] for view in views]
     return (
         bool(index["relabelled"])
+        or not index["definitions"]
         or any(side["ours"] or side["theirs"] for side in sides)
         or any(view["key"] != "same" or view["values"]["differ"] for view in views)
     )
@@ -59,8 +63,14 @@ def _counts(ours: Sequence[str], theirs: Sequence[str]) -> dict[str, int]:
     return {"ours": len(a - b), "theirs": len(b - a), "both": len(a & b)}
 
 
+def _counted(index: Index) -> list[str]:
+    """Ids of the persons with the status ok."""
+    ids = index.ids("persons")
+    return [ids[row] for row in index.wanted("persons").tolist()]
+
+
 def _relabelled(a: Index, b: Index) -> list[str]:
-    """Pictures of the persons that both have in the same split, with other labels."""
+    """Pictures of the persons that both have in the same split, with other labels or ratings."""
     if a.labels != b.labels:
         return []
     ours, theirs = ({_who(index, row): row for row in index.wanted("persons")} for index in (a, b))
@@ -69,6 +79,7 @@ def _relabelled(a: Index, b: Index) -> list[str]:
         paths[a.picture_rows[ours[who]]]
         for who in ours.keys() & theirs.keys()
         if not np.array_equal(a.targets[ours[who]], b.targets[theirs[who]])
+        or not np.array_equal(a.vad[ours[who]], b.vad[theirs[who]], equal_nan=True)
     ]
     return sorted(set(other))
 

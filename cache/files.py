@@ -16,7 +16,7 @@ from cache.paths import aside
 
 def write_partial(path: Path, data: bytes) -> Path:
     """Write `data` to a temporary neighbour of `path` and flush it to the disk; gives its path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         with open(partial, "wb") as file:
@@ -28,6 +28,14 @@ def write_partial(path: Path, data: bytes) -> Path:
             partial.unlink()
         raise
     return partial
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those it lies in, and flush the names of the new ones to the disk."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync(folder.parent)
 
 
 def write_atomic(path: Path, data: bytes) -> None:

@@ -27,7 +27,7 @@ import numpy as np
 from cache.check import require_whole
 from cache.errors import CacheError, FormatError
 from cache.files import sync, write_atomic, writing_to
-from cache.index import Index
+from cache.index import Index, recover_index
 from cache.keys import of_sealed_text, sealed_text
 from cache.lock import only_writer
 from cache.manifest import write_manifest
@@ -144,6 +144,7 @@ def import_hdf5(cache: Cache, file: Path, progress: Progress = silent) -> dict[s
         raise CacheError(f"{file} {what}: name a file that `emocache cache export` wrote")
     made = root / ".import.partial"
     with only_writer(root, "cache import"), writing_to(root):
+        recover_index(root)
         shutil.rmtree(made, ignore_errors=True)
         try:
             with h5py.File(file) as source:

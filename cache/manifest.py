@@ -42,7 +42,9 @@ def read_manifest(root: Path) -> dict[str, Any] | None:
     try:
         data = manifest_file(root).read_bytes()
         manifest = json.loads(data)
-        whole = is_sealed(manifest) and "views" in manifest and json_bytes(manifest) == data
-    except (OSError, ValueError, AttributeError):
+        whole = is_sealed(manifest) and json_bytes(manifest) == data
+        whole &= manifest["format"] == FORMAT and "index" in manifest
+        whole &= all({"key", "rows"} <= view.keys() for view in manifest["views"].values())
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
     return manifest if whole else None

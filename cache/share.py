@@ -14,14 +14,14 @@ import pyarrow as pa
 from cache.check import require_whole
 from cache.errors import CacheError, KeyMismatch
 from cache.files import sweep
-from cache.index import PERSONS, PICTURES, Index, occurrences, recover_index
+from cache.index import PERSONS, PICTURES, VAD, Index, occurrences, recover_index
 from cache.keys import in_short
 from cache.lock import only_writer
 from cache.manifest import write_manifest
 from cache.paths import index_folder, view_folder, view_names
 from cache.settings import Cache
 from cache.shards import Compression
-from cache.statuses import WORDS
+from cache.statuses import FAILED, STATUS, WORDS
 from cache.store import StoredView, open_view
 from cache.writer import ViewWriter
 
@@ -126,7 +126,7 @@ def merge(cache: Cache, other: Path, keep_ours: bool = False) -> Merged:
         for name in view_names(other):
             view, ids = open_view(other, name), index.ids(open_view(other, name).space)
             lacking = _lacking(cache.root, name, len(ids))
-            places = _pairs(view, theirs, ids, lacking)
+            places = _pairs(view, theirs, ids, lacking) | _better(cache.root, view, theirs, ids)
             done.taken[name] = len(places)
             if places:
                 layout = view.layout
@@ -139,6 +139,17 @@ def _lacking(root: Path, name: str, count: int) -> np.ndarray:
     if not view_folder(root, name).exists():
         return np.arange(count)
     return np.flatnonzero(~open_view(root, name).done_of(count))
+
+
+def _better(
+    root: Path, theirs: StoredView, their_index: Index, ids: Sequence[str]
+) -> dict[int, int]:
+    """Our rows that had failed, and are sound there -> their rows."""
+    if not view_folder(root, theirs.name).exists():
+        return {}
+    ours, failed = open_view(root, theirs.name), [STATUS[word] for word in FAILED]
+    pairs = _pairs(theirs, their_index, ids, np.flatnonzero(np.isin(ours.status, failed)))
+    return {row: other for row, other in pairs.items() if theirs.status[other] not in failed}
 
 
 def _require_same_keys(root: Path, other: Path) -> None:
@@ -169,6 +180,8 @@ def _compare(
         return
     a, b = open_view(root, name), open_view(other, name)
     pairs = _pairs(b, their_index, index.ids(a.space), np.flatnonzero(a.done))
+    mended = _better(root, b, their_index, index.ids(a.space))
+    pairs = {row: other for row, other in pairs.items() if row not in mended}
     ours, theirs = np.array(list(pairs), int), np.array(list(pairs.values()), int)
     done.both[name] = len(ours)
     differ = a.status[ours] != b.status[theirs]
@@ -215,7 +228,7 @@ def _union(ours: Index, theirs: Index, root: Path, other: Path) -> Index:
         moved.append(at)
         if at == len(pictures):
             pictures.append(picture)
-        elif pictures[at]["status"] != "ok" and picture["status"] == "ok":
+        elif pictures[at]["status"] in FAILED and picture["status"] == "ok":
             pictures[at] = picture
     persons: list[dict[str, Any]] = ours.persons.to_pylist()
     places = {place: row for row, place in enumerate(occurrences(persons))}
@@ -230,14 +243,14 @@ def _union(ours: Index, theirs: Index, root: Path, other: Path) -> Index:
             persons.append(person)
             continue
         mine = persons[row]
-        if mine["labels"] != person["labels"]:
+        if not _same_answers(mine, person):
             picture = theirs.pictures["path"][their_pictures[number]].as_py()
             raise KeyMismatch(
-                f"person {person['id'][:12]} of {picture} has the labels {_named(mine, ours)} in "
+                f"person {person['id'][:12]} of {picture} has {_named(mine, ours)} in "
                 f"{root} (row {row}) and {_named(person, theirs)} in {other}: correct one of the "
                 "annotations and run `emocache prepare` there"
             )
-        if mine["status"] != "ok" and person["status"] == "ok":
+        if mine["status"] in FAILED and person["status"] == "ok":
             persons[row] = person
     return replace(
         ours,
@@ -250,5 +263,15 @@ def _few(labels: Sequence[str]) -> str:
     return ", ".join(labels[:3]) + (f" and {len(labels) - 3} more" if len(labels) > 3 else "")
 
 
-def _named(person: dict[str, Any], index: Index) -> str:
-    return _few([n for n, v in zip(index.labels, person["labels"], strict=True) if v]) or "none"
+def _same_answers(mine: Mapping[str, Any], person: Mapping[str, Any]) -> bool:
+    """Whether two rows of one person have the same labels and ratings."""
+    ratings = [[one[name] for name in VAD] for one in (mine, person)]
+    ours, theirs = (np.array([np.nan if v is None else v for v in some]) for some in ratings)
+    return mine["labels"] == person["labels"] and np.array_equal(ours, theirs, equal_nan=True)
+
+
+def _named(person: Mapping[str, Any], index: Index) -> str:
+    labels = _few([n for n, v in zip(index.labels, person["labels"], strict=True) if v]) or "none"
+    known = [name for name in VAD if person[name] is not None and not np.isnan(person[name])]
+    rated = [f"{name} {person[name]:g}" for name in known]
+    return f"the labels {labels}" + (f", {', '.join(rated)}" if rated else "")

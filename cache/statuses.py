@@ -23,7 +23,11 @@ STATUS: dict[StatusWord, int] = {
     "unreadable": 5,
     "missing": 6,
 }
-WORDS = {code: word for word, code in STATUS.items()}
+WORDS: dict[int, StatusWord] = {code: word for word, code in STATUS.items()}
 
-FAILED = ("bad_box", "unreadable", "missing")  # what another try may mend
-USABLE = ("ok", "no_face", "no_object")  # a missing face or object is an answer, not a failure
+FAILED: tuple[StatusWord, ...] = ("bad_box", "unreadable", "missing")  # what another try may mend
+USABLE: tuple[StatusWord, ...] = (
+    "ok",
+    "no_face",
+    "no_object",
+)  # a missing face or object is an answer, not a failure

@@ -238,8 +238,14 @@ class StoredView:
 
     def _read(self, name: str, out: np.ndarray | None = None) -> np.ndarray:
         layout = self.layout.arrays[name]
+        shape, dtype = (len(self), *layout.array.shape), np.dtype(layout.array.dtype)
         if out is None:
-            out = np.empty((len(self), *layout.array.shape), layout.array.dtype)
+            out = np.empty(shape, dtype)
+        elif out.shape != shape or out.dtype != dtype or not out.flags.c_contiguous:
+            raise ValueError(
+                f"view {self.name!r}, array {name!r} is {dtype} {shape}, C-contiguous: it cannot "
+                f"be read into {out.dtype} {out.shape}"
+            )
         count = -(-len(self) // layout.shard_rows)
         shards = iter(range(count))  # shared: each thread takes the next one
         errors: list[BaseException] = []

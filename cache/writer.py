@@ -93,8 +93,9 @@ class ViewWriter:
 
     def close(self) -> None:
         """Commit what is buffered, also shards that did not get every expected row."""
-        for shard in list(self._buffers):
-            self._commit(shard)
+        with contextlib.ExitStack() as closing:  # one that fails does not keep the others
+            for shard in list(self._buffers):
+                closing.callback(self._commit, shard)
 
     def retract(self, shard: int, rows: np.ndarray) -> None:
         """Take `rows` out of a committed shard, as if they had never been written.
@@ -104,9 +105,8 @@ class ViewWriter:
         commit = self.commits[shard]
         start, stop = self._span(shard)
         left = np.setdiff1d(commit.rows, rows)
-        self.done[start:stop] = False
-        self.done[left] = True
         if not len(left):
+            self.done[start:stop] = False
             self._uncommit(shard)
             for name, layout in self.layout.arrays.items():
                 (self.path / layout.file(name, shard)).unlink(missing_ok=True)
@@ -117,8 +117,9 @@ class ViewWriter:
             if any(kept & set(range(start + a, start + b)) for a, b in bad):
                 file = self.path / layout.file(name, shard)
                 raise CacheError(f"{file}: rows that should stay are damaged: {MEND}")
-            blocks[name][~self.done[start:stop]] = layout.array.fill
-        self._write(shard, blocks, {r: why for r, why in commit.reasons.items() if r in kept})
+            blocks[name][np.setdiff1d(np.arange(start, stop), left) - start] = layout.array.fill
+        reasons = {row: why for row, why in commit.reasons.items() if row in kept}
+        self._write(shard, left, blocks, reasons)
 
     def _create(self, stored: ViewLayout) -> None:
         made = aside(self.path)
@@ -140,7 +141,7 @@ class ViewWriter:
     def _commit(self, shard: int) -> None:
         """Add the buffered rows to those that the shard has."""
         new = self._buffers.pop(shard)
-        start, _ = self._span(shard)
+        start, stop = self._span(shard)
         blocks = {}
         for name, layout in self.layout.arrays.items():
             blocks[name], bad = self._read(name, shard)
@@ -148,10 +149,10 @@ class ViewWriter:
                 raise CacheError(f"{self.path / layout.file(name, shard)} is damaged: {MEND}")
             for row in sorted(new):
                 blocks[name][row - start] = self._value(name, layout.array, row, new[row])
-        self.done[list(new)] = True
+        rows = np.union1d(np.flatnonzero(self.done[start:stop]) + start, list(new))
         had = self.commits[shard].reasons if shard in self.commits else {}
         reasons = {**had, **{row: value.reason for row, value in new.items()}}
-        self._write(shard, blocks, {row: why for row, why in reasons.items() if why})
+        self._write(shard, rows, blocks, {row: why for row, why in reasons.items() if why})
 
     def _read(self, name: str, shard: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
         """An array's rows of a shard as they are now, fill values where there are none; and the
@@ -163,12 +164,17 @@ class ViewWriter:
         return block, layout.read(self.path / file, block, proof.chunks) if proof else []
 
     def _write(
-        self, shard: int, blocks: Mapping[str, np.ndarray], reasons: Mapping[int, str]
+        self,
+        shard: int,
+        rows: np.ndarray,
+        blocks: Mapping[str, np.ndarray],
+        reasons: Mapping[int, str],
     ) -> None:
-        """Replace a shard. Everything is on the disk under other names before the old record goes,
-        so a full disk costs nothing that was committed, and a kill one shard at most."""
-        start, stop = self._span(shard)
-        rows = np.flatnonzero(self.done[start:stop]) + start
+        """Replace a shard by one with these rows.
+
+        Everything is on the disk under other names before the old record goes, so a full disk costs
+        nothing that was committed, and a kill one shard at most.
+        """
         files: dict[str, Proof] = {}
         partials: dict[Path, Path] = {}
         empty: list[Path] = []
@@ -195,6 +201,9 @@ class ViewWriter:
                 os.replace(partial, path)
             sync(record.parent)
             failed.pop_all()
+        start, stop = self._span(shard)
+        self.done[start:stop] = False
+        self.done[rows] = True
         self.commits[shard] = commit
 
     def _uncommit(self, shard: int) -> None:

@@ -9,8 +9,13 @@ import pytest
 from cache.errors import CacheError
 from cache.hdf5 import export_hdf5, import_hdf5
 from cache.index import Index
+from cache.manifest import write_manifest
 from cache.settings import Cache
+from cache.spec import Row
 from cache.store import open_view
+from cache.writer import ViewWriter
+from tests.cache.test_index import index
+from tests.cache.test_store import row, spec
 from tests.extract.test_crash import files
 from tests.extract.test_run import Place
 
@@ -18,7 +23,7 @@ from tests.extract.test_run import Place
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     place = Place(tmp_path_factory.mktemp("place"), pictures=20)
-    (place.data / "p" / "004.png").write_bytes(b"no picture")  # a row with a reason
+    (place.data / "p" / "004.png").write_bytes(b"no picture")  # its rows are skipped
     place.prepare = lambda *_: None
     place.extract()
     return place
@@ -35,6 +40,21 @@ def test_it_comes_back_bit_for_bit(place, exported, tmp_path):
     done = import_hdf5(Cache(root=tmp_path / "back"), exported)
     assert done["taken"]["colour"] == 19
     assert files(tmp_path / "back") == files(place.cache)
+
+
+def test_why_a_row_failed_comes_back(tmp_path):
+    ours, back = tmp_path / "ours", Cache(root=tmp_path / "back")
+    index().write(ours)
+    writer = ViewWriter(ours, spec(), index().ids("persons"), 8)
+    writer.expect(range(3))
+    for number in (0, 2):
+        writer.put(number, row(number))
+    writer.put(1, Row("unreadable", reason="the file is cut"))
+    write_manifest(ours, index().digest())
+    export_hdf5(ours, tmp_path / "cache.h5")
+    import_hdf5(back, tmp_path / "cache.h5")
+    assert open_view(back.root, "body").reasons == {1: "the file is cut"}
+    assert files(back.root) == files(ours)
 
 
 def test_a_stranger_reads_persons_and_features(place, exported):

@@ -1,5 +1,7 @@
 """The index on disk: what is written is read, and a newer format is refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -85,6 +87,15 @@ def test_digest_notices_a_changed_label():
         pa.Table.from_pylist(people, PERSONS),
     )
     assert one.digest() != changed.digest()
+
+
+def test_digest_notices_a_person_of_another_split_status_or_picture():
+    people = index().persons.to_pylist()
+    digests = {index().digest()}
+    for change in ({"split": "test"}, {"status": "removed"}, {"picture": 1}):
+        changed = pa.Table.from_pylist([people[0] | change, *people[1:]], PERSONS)
+        digests.add(replace(index(), persons=changed).digest())
+    assert len(digests) == 4
 
 
 def test_person_id_is_of_picture_and_box():

@@ -13,12 +13,16 @@ from cache.errors import CacheError, KeyMismatch
 from cache.index import PERSONS, Index
 from cache.settings import Cache
 from cache.share import merge
+from cache.spec import Row
 from cache.store import open_view
+from cache.writer import ViewWriter
 from extract import settings as config
 from extract.datasets import readers
 from extract.loaded import Networks
 from extract.prepare import prepare
 from extract.run import extract
+from tests.cache.test_index import index
+from tests.cache.test_store import row, spec
 from tests.extract.test_crash import files
 from tests.made_views import MadeData, made_views, many
 
@@ -147,6 +151,22 @@ def test_other_values_are_refused_and_both_sides_named(clone):
     np.testing.assert_array_equal(open_view(one.cache.root, "colour").read()[:12], ours)
 
 
+def test_other_statuses_are_refused_though_the_values_agree(tmp_path):
+    """Rows without features all hold the fill value."""
+    for name, word in (("one", "no_face"), ("two", "no_object")):
+        index().write(tmp_path / name)
+        writer = ViewWriter(tmp_path / name, spec(), index().ids("persons"), SHARD_ROWS)
+        writer.expect(range(3))
+        for number in range(3):
+            writer.put(number, Row(word) if number == 1 else row(number))
+    one, two = Cache(root=tmp_path / "one"), tmp_path / "two"
+    before = files(one.root)
+    with pytest.raises(CacheError, match=r"1 rows differ.*row 1 .*\(no_face\).*\(no_object\)"):
+        merge(one, two)
+    assert files(one.root) == before
+    assert merge(one, two, keep_ours=True).differ == {"body": 1}
+
+
 def _brighter(row):
     row.values["features"] = row.values["features"] + 9
     return row
@@ -215,3 +235,41 @@ def test_a_row_that_two_caches_offer_is_taken_once(source, tmp_path):
     hers = Clone(tmp_path / "hers", people, folder, take_from=roots)
     assert hers.extract() == {}
     assert hers.outcome.taken == {"colour": 24, "area": 24, "whole": 16, "labels": 2}
+
+
+def written(root, values):
+    """A cache of one view with these rows."""
+    index(len(values)).write(root)
+    writer = ViewWriter(root, spec(), index(len(values)).ids("persons"), 8)
+    for number, value in enumerate(values):
+        writer.put(number, value)
+    writer.close()
+    return root
+
+
+def test_a_row_that_failed_here_is_taken_from_where_it_is_sound(tmp_path):
+    ours = written(tmp_path / "ours", [row(0), Row("unreadable", reason="cut"), row(2)])
+    theirs = written(tmp_path / "theirs", [row(0), row(1), Row("unreadable", reason="cut")])
+    with pytest.raises(CacheError, match="1 rows differ"):  # ours is sound and theirs is not
+        merge(Cache(root=ours), theirs)
+    done = merge(Cache(root=ours), theirs, keep_ours=True)
+    view = open_view(ours, "body")
+    assert done.taken == {"body": 1} and not view.reasons
+    np.testing.assert_array_equal(view.read()[1], open_view(theirs, "body").read()[1])
+    assert verify(ours).whole
+
+
+def test_other_ratings_of_one_person_are_refused_and_who_left_stays_away(tmp_path):
+    ours = written(tmp_path / "ours", [row(n) for n in range(2)])
+    theirs = written(tmp_path / "theirs", [row(n) for n in range(2)])
+    there = Index.read(theirs)
+    at = there.persons.schema.get_field_index("valence")
+    rated = there.persons.set_column(at, "valence", pa.array([7.0, np.nan], pa.float32()))
+    replace(there, persons=rated).write(theirs)
+    with pytest.raises(KeyMismatch, match="valence 7"):
+        merge(Cache(root=ours), theirs)
+    there.write(theirs)
+    at = there.persons.schema.get_field_index("status")
+    replace(there, persons=there.persons.set_column(at, "status", [["removed", "ok"]])).write(ours)
+    merge(Cache(root=ours), theirs)
+    assert Index.read(ours).person_status.tolist() == ["removed", "ok"]

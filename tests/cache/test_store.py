@@ -1,17 +1,19 @@
 """The store: only committed rows count, and a kill, a new key or damage are noticed."""
 
+import os
+
 import numpy as np
 import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cache.errors import CacheError, KeyMismatch
+from cache.errors import CacheError, FormatError, KeyMismatch
 from cache.keys import of_sealed_text, sealed_text
 from cache.manifest import write_manifest
 from cache.spec import ArraySpec, Row, ViewSpec
 from cache.statuses import STATUS
-from cache.store import open_view
+from cache.store import ViewLayout, open_view
 from cache.writer import ViewWriter
 
 WIDTH = 6
@@ -90,6 +92,18 @@ def test_rows_are_added_without_touching_the_others(tmp_path):
     assert (tmp_path / "body.zarr/commits/000000.json").read_bytes() == before
 
 
+def test_rows_are_not_added_to_a_damaged_shard(tmp_path):
+    """Its new checksums would be those of the damage."""
+    fill(tmp_path, 8, range(6))
+    shard = tmp_path / "body.zarr/features/c/0/0"
+    data = bytearray(shard.read_bytes())
+    data[1] ^= 4
+    shard.write_bytes(data)
+    with pytest.raises(CacheError, match=r"features/c/0/0 is damaged.*emocache cache repair"):
+        fill(tmp_path, 8, [6, 7])
+    assert open_view(tmp_path, "body").done.tolist() == [True] * 6 + [False] * 2
+
+
 def test_what_no_commit_lists_is_absent_though_it_stands_in_the_array(tmp_path):
     fill(tmp_path, 16)
     (tmp_path / "body.zarr/commits/000001.json").unlink()
@@ -106,6 +120,55 @@ def test_an_incomplete_shard_is_not_committed_before_its_time(tmp_path):
     assert open_view(tmp_path, "body").done.sum() == 8  # as after a kill at this moment
     writer.close()
     assert open_view(tmp_path, "body").done.sum() == 12
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """What the disk is told, in order: ("flush" or "name", the inode it is about)."""
+    steps = []
+    fsync, replace = os.fsync, os.replace
+
+    def flush(handle):
+        steps.append(("flush", os.fstat(handle).st_ino))
+        fsync(handle)
+
+    def name(partial, path):
+        steps.append(("name", inode(partial)))
+        replace(partial, path)
+
+    monkeypatch.setattr(os, "fsync", flush)
+    monkeypatch.setattr(os, "replace", name)
+    return steps
+
+
+def inode(path):
+    return os.stat(path).st_ino
+
+
+def second_shard(root, told):
+    """Commits one more shard; gives its record, and the files that the record proves."""
+    fill(root, 16, range(8))
+    told.clear()
+    fill(root, 16, range(8, 16))
+    view = root / "body.zarr"
+    record = view / "commits/000001.json"
+    return record, [view / file for file in of_sealed_text(record.read_bytes())["files"]]
+
+
+def test_every_file_is_flushed_before_it_gets_its_name(tmp_path, told):
+    record, proven = second_shard(tmp_path, told)
+    assert len(proven) == 3
+    for path in (record, *proven):
+        assert ("flush", inode(path)) in told[: told.index(("name", inode(path)))], path
+
+
+def test_the_names_of_a_shards_files_are_flushed_before_its_record_has_one(tmp_path, told):
+    """Else a power cut may leave a record of files that are not there."""
+    record, proven = second_shard(tmp_path, told)
+    at = told.index(("name", inode(record)))
+    for path in proven:
+        assert ("flush", inode(path.parent)) in told[told.index(("name", inode(path))) : at], path
+    assert ("flush", inode(record.parent)) in told[at:]
 
 
 def test_another_key_replaces_the_view(tmp_path):
@@ -190,3 +253,22 @@ def test_manifest_is_stable_and_notices_new_rows(tmp_path):
     assert write_manifest(tmp_path, "index") == first
     fill(tmp_path, 9, [8])
     assert write_manifest(tmp_path, "index") != first
+
+
+def test_an_array_to_read_into_must_fit(tmp_path):
+    writer = ViewWriter(tmp_path, spec(), ids(3), 8)
+    for number in range(3):
+        writer.put(number, row(number))
+    writer.close()
+    view = open_view(tmp_path, "body")
+    whole = view.read()
+    for wrong in (whole[:2], whole.astype(np.float64), np.empty((*whole.shape[::-1],)).T):
+        with pytest.raises(ValueError, match="cannot be read into"):
+            view.read(out=wrong)
+    np.testing.assert_array_equal(view.read(out=np.empty_like(whole)), whole)
+
+
+def test_a_newer_format_is_told_from_an_older_one_by_number(tmp_path):
+    for found, advice in ((10, "upgrade emocache"), (1, "delete the folder")):
+        with pytest.raises(FormatError, match=f"format {found}.*{advice}"):
+            ViewLayout.of({"format": found}, tmp_path)

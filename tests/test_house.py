@@ -1,6 +1,7 @@
 """The plan of the house: imports go one way, and the fast paths stay light."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,40 @@ def test_imports_go_one_way(room):
         assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
 
 
+def modules(path: Path) -> set[str]:
+    """The modules of the house that a file imports, wherever in it, for types too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def test_no_circle_of_files():
+    """Also within a room, and also where an import stands in a function to hide one."""
+    files = {}
+    for path in (file for room in ROOMS for file in (ROOT / room).rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        files[name] = path
+    graph = {name: (modules(path) & files.keys()) - {name} for name, path in files.items()}
+    # A package is imported with each of its files, which may in turn use what it holds.
+    sorter = graphlib.TopologicalSorter(graph)
+    try:
+        sorter.prepare()
+    except graphlib.CycleError as circle:
+        pytest.fail(" -> ".join(circle.args[1]))
+
+
+def test_no_file_takes_what_another_keeps_to_itself():
+    for path in (file for room in ROOMS for file in (ROOT / room).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ROOMS:
+                private = [alias.name for alias in node.names if alias.name.startswith("_")]
+                assert not private, f"{path.relative_to(ROOT)} imports {private}"
+
+
 def test_the_cache_knows_no_network_library():
     for path in (ROOT / "cache").rglob("*.py"):
         assert not imported(path) & {"torch", "torchvision", "transformers", "ultralytics", "PIL"}
@@ -45,7 +80,10 @@ def test_the_cache_knows_no_network_library():
 @pytest.mark.parametrize(
     ("module", "heavy"),
     [
-        ("pipelines.cli", {"torch", "torchvision", "transformers", "ultralytics"}),
+        (
+            "pipelines.cli",
+            {"torch", "torchvision", "transformers", "ultralytics", "optuna", "matplotlib"},
+        ),
         ("extract.plan", {"torch", "torchvision", "transformers", "ultralytics"}),
         ("train.run", {"torchvision", "transformers", "ultralytics", "PIL", "extract"}),
     ],

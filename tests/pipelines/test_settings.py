@@ -1,5 +1,6 @@
 """`params.yaml`: complete profiles, and refusals that name the key and what was meant."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -249,3 +250,34 @@ def test_a_home_is_expanded_and_an_address_refused(tmp_path):
         load(DEMO, ["cache.root=s3://bucket/features"])
     with pytest.raises(SettingsError, match=r"cache\.take_from: should be a list"):
         load(DEMO, ["cache.take_from=/team/features"])
+
+
+# ---- each of them
+
+
+def leaves(model=Settings, prefix=""):
+    """Every setting that is no section."""
+    every = list(paths(model, prefix))
+    return [name for name in every if not any(other.startswith(f"{name}.") for other in every)]
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
+def test_each_setting_is_explained_where_it_stands(path):
+    said, stack = {}, []
+    for line in path.read_text().splitlines():
+        key = re.match(r"( *)([a-z_]+):", line)
+        if key:
+            stack = [*stack[: len(key[1]) // 2], key[2]]
+            said[".".join(stack)] = "#" in line
+    assert [name for name in leaves() if not said[name]] == []
+
+
+def test_each_setting_is_read():
+    """By its own name, in a file that does not define settings; `train.options` is read by heads of
+    one's own."""
+    rooms = (ROOT / name for name in ("cache", "extract", "train", "pipelines"))
+    files = [file for room in rooms for file in room.rglob("*.py") if "settings" not in file.stem]
+    code = "\n".join(file.read_text() for file in files)
+    names = {name.rpartition(".")[2] for name in leaves()}
+    unread = {name for name in names if not re.search(rf"\.{name}\b", code)}
+    assert unread == {"options"}

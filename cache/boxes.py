@@ -2,11 +2,13 @@
 outside."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Num
 
 Box = tuple[float, float, float, float]
+Corners = Sequence[float | int | np.number] | Num[np.ndarray, "4"]  # the same as any four numbers
 
 
 def area(boxes: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n"]:
@@ -29,7 +31,7 @@ def iou(a: Float[np.ndarray, "*n 4"], b: Float[np.ndarray, "*m 4"]) -> Float[np.
     return both / np.maximum(area(a) + area(b) - both, 1e-9)
 
 
-def clip(box: Box, width: int, height: int) -> Box | None:
+def clip(box: Corners, width: int, height: int) -> Box | None:
     """The part of the box inside a picture of that size, or None where there is none."""
     if any(math.isnan(side) for side in box):
         return None
@@ -39,7 +41,7 @@ def clip(box: Box, width: int, height: int) -> Box | None:
     return (x1, y1, x2, y2) if x1 < x2 and y1 < y2 else None
 
 
-def square_around(box: Box, enlarge: float, width: int, height: int) -> Box:
+def square_around(box: Corners, enlarge: float | int, width: int, height: int) -> Box:
     """The square about a face: `enlarge` times its longer side, moved to lie in the picture.
 
     Where the square is larger than the picture it is cut to the picture's side, and is then no
@@ -65,14 +67,14 @@ def turned(box: Box, orientation: int, width: int, height: int) -> Box:
     return (y1, x1, y2, x2) if orientation >= 5 else (x1, y1, x2, y2)
 
 
-def is_subject(box: Float[np.ndarray, "4"], subject: Box) -> bool:
+def is_subject(box: Num[np.ndarray, "4"], subject: Corners) -> bool:
     """Whether a detected box is the person in the box `subject`: painting the person over would
     have hidden it, since more than half of it lies inside."""
     return bool(shared(box, np.asarray(subject)) > 0.5 * area(box))
 
 
-def _shifted(centre: float, side: float, length: int) -> tuple[float, float]:
+def _shifted(centre: float, side: float | int, length: int) -> tuple[float, float]:
     """An interval of that side about the centre, moved and if need be cut to lie in 0..length."""
-    side = min(side, float(length))
+    side = min(float(side), float(length))
     low = min(max(0.0, centre - side / 2), length - side)
     return low, low + side

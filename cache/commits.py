@@ -27,6 +27,13 @@ class Proof:
     sha256: str
     chunks: Sequence[Chunk | None]
 
+    @classmethod
+    def of(cls, bytes: int, sha256: str, chunks: Sequence[Sequence[int] | None]) -> "Proof":
+        """From JSON, which has no tuples."""
+        return cls(
+            bytes, sha256, [None if one is None else (one[0], one[1], one[2]) for one in chunks]
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Commit:
@@ -91,7 +98,7 @@ class Commit:
             np.concatenate(ranges) if ranges else np.zeros(0, int),
             record["ids"],
             {int(row): why for row, why in record["reasons"].items()},
-            {file: Proof(**proof) for file, proof in record["files"].items()},
+            {file: Proof.of(**proof) for file, proof in record["files"].items()},
         )
 
 

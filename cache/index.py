@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from jaxtyping import Float32, Int64, Shaped
 
 from cache.boxes import Box
 from cache.errors import CacheError, FormatError
@@ -109,31 +110,31 @@ class Index:
     definitions: tuple[Mapping[str, str], ...] = ()
 
     @cached_property
-    def boxes(self) -> np.ndarray:
-        """(P, 4) float32: x1, y1, x2, y2 of each person, in pixels of the upright picture."""
+    def boxes(self) -> Float32[np.ndarray, "P 4"]:
+        """x1, y1, x2, y2 of each person, in pixels of the upright picture."""
         sides = [self.persons[side].to_numpy() for side in ("x1", "y1", "x2", "y2")]
         return np.stack(sides, axis=1).astype(np.float32)
 
     @cached_property
-    def targets(self) -> np.ndarray:
-        """(P, C) float32: the label vector of each person."""
+    def targets(self) -> Float32[np.ndarray, "P C"]:
+        """The label vector of each person."""
         flat = self.persons["labels"].combine_chunks().flatten().to_numpy()
         return flat.reshape(len(self.persons), len(self.labels)).astype(np.float32)
 
     @cached_property
-    def vad(self) -> np.ndarray:
-        """(P, 3) float32: valence, arousal and dominance; NaN where a person was not rated."""
+    def vad(self) -> Float32[np.ndarray, "P 3"]:
+        """Valence, arousal and dominance; NaN where a person was not rated."""
         columns = [self.persons[name].to_numpy().astype(np.float32) for name in VAD]
         return np.stack(columns, axis=1)
 
     @cached_property
-    def splits(self) -> np.ndarray:
-        """(P,) str: train, val or test."""
+    def splits(self) -> Shaped[np.ndarray, " P"]:
+        """Words: train, val or test."""
         return self.persons["split"].to_numpy()
 
     @cached_property
-    def picture_rows(self) -> np.ndarray:
-        """(P,) int64: row of each person's picture."""
+    def picture_rows(self) -> Int64[np.ndarray, " P"]:
+        """Row of each person's picture."""
         return self.persons["picture"].to_numpy().astype(np.int64)
 
     def ids(self, rows: RowSpace) -> list[str]:
@@ -141,7 +142,7 @@ class Index:
         tables = {"persons": self.persons, "pictures": self.pictures}
         return tables[rows]["id"].to_pylist() if rows in tables else list(self.labels)
 
-    def wanted(self, rows: RowSpace) -> np.ndarray:
+    def wanted(self, rows: RowSpace) -> Int64[np.ndarray, " n"]:
         """The rows of the row space `rows` that have features: of persons with the status ok."""
         if rows == "labels":
             return np.arange(len(self.labels))
@@ -149,8 +150,8 @@ class Index:
         return persons if rows == "persons" else np.unique(self.picture_rows[persons])
 
     @cached_property
-    def person_status(self) -> np.ndarray:
-        """(P,) str: one of `cache.statuses.INDEX`."""
+    def person_status(self) -> Shaped[np.ndarray, " P"]:
+        """One of `cache.statuses.INDEX`."""
         return self.persons["status"].to_numpy()
 
     def files(self) -> dict[str, bytes]:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import zarr
 from awscrt.checksums import crc32c
+from jaxtyping import Shaped
 from numcodecs.zstd import Zstd
 from zarr.abc.store import Store
 from zarr.codecs import Crc32cCodec, ZstdCodec
@@ -57,11 +58,11 @@ class ArrayLayout:
             dimension_names=(row_dim, *dims),
         )
 
-    def empty(self, rows: int) -> np.ndarray:
-        """(rows, ...) of the fill value."""
+    def empty(self, rows: int) -> Shaped[np.ndarray, "rows ..."]:
+        """Rows of the fill value."""
         return np.full((rows, *self.array.shape), self.array.fill, self.array.dtype)
 
-    def encode(self, block: np.ndarray) -> tuple[bytes, list[Chunk | None]] | None:
+    def encode(self, block: Shaped[np.ndarray, "n ..."]) -> tuple[bytes, list[Chunk | None]] | None:
         """The file of a shard with the rows of `block`, and where its chunks lie, None for one
         that holds only the fill value; None when all of them do, which Zarr stores as no file.
 

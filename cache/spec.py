@@ -21,7 +21,7 @@ class ArraySpec:
 
     shape: tuple[int, ...] = ()
     dtype: str = "float16"
-    fill: float = 0
+    fill: int | float = 0
     dims: tuple[str, ...] = ()
 
     @property

@@ -24,6 +24,7 @@ from typing import Any, cast
 
 import numpy as np
 import zarr
+from jaxtyping import Bool, Shaped, UInt8
 from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
@@ -198,16 +199,16 @@ class StoredView:
         return {name: cast("zarr.Array[Any]", group[name]) for name in self.spec.arrays}
 
     @cached_property
-    def done(self) -> np.ndarray:
-        """(N,) bool: the rows that a commit record lists."""
+    def done(self) -> Bool[np.ndarray, " N"]:
+        """The rows that a commit record lists."""
         done = np.zeros(len(self), bool)
         for commit in self.commits.values():
             done[commit.rows] = True
         return done
 
     @cached_property
-    def status(self) -> np.ndarray:
-        """(N,) uint8: codes of `cache.statuses.STATUS`; `absent` where no commit lists the row."""
+    def status(self) -> UInt8[np.ndarray, " N"]:
+        """Codes of `cache.statuses.STATUS`; `absent` where no commit lists the row."""
         return np.where(self.done, self._read("status"), STATUS["absent"]).astype(np.uint8)
 
     @cached_property
@@ -216,13 +217,15 @@ class StoredView:
         commits = self.commits.values()
         return {row: why for commit in commits for row, why in commit.reasons.items()}
 
-    def done_of(self, count: int) -> np.ndarray:
-        """(count,) bool: `done` of an index of `count` rows, which may have grown since."""
+    def done_of(self, count: int) -> Bool[np.ndarray, " count"]:
+        """`done` of an index of `count` rows, which may have grown since."""
         done = np.zeros(count, bool)
         done[: len(self)] = self.done[:count]
         return done
 
-    def read(self, name: str = "features", out: np.ndarray | None = None) -> np.ndarray:
+    def read(
+        self, name: str = "features", out: Shaped[np.ndarray, "N ..."] | None = None
+    ) -> Shaped[np.ndarray, "N ..."]:
         """The whole array `name`, (N, ...), in the dtype of the store; read into `out` where given,
         which must be C-contiguous (a mapped file, say).
 

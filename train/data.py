@@ -25,7 +25,7 @@ from cache.paths import view_names
 from cache.spec import ArraySpec, RowSpace, ViewSpec
 from cache.statuses import STATUS, USABLE, WORDS
 from cache.store import StoredView, open_view
-from train import scratch
+from train import memory as files
 from train.labels import HAS, LabelKind, label_kind
 
 # Arrays that replace each other: a head that names `objects.region`, the detector's own features
@@ -107,7 +107,7 @@ class Features:
     many of the others (removed persons are not part of the data set and in neither).
     specs: what each view is; label_views: view of labels -> features of each label; block: persons
     whose rows are held at once where views lie in files, 0 where all are on the device (see
-    `train.scratch`).
+    `train.memory`).
     """
 
     labels: tuple[str, ...]
@@ -333,7 +333,7 @@ def load(
         if array not in INTERCHANGEABLE or array == named[name]
     }
     large = {at: array for at, array in wanted.items() if opened[at[0]].space != "labels"}
-    room = scratch.room(
+    place = files.placement(
         {at: len(opened[at[0]]) for at in large},
         {at: array.row_bytes for at, array in large.items()},
         memory,
@@ -343,7 +343,7 @@ def load(
             name: ViewData(
                 view.spec,
                 {
-                    array: _read(view, array, (name, array) in room.away)
+                    array: _read(view, array, (name, array) in place.away)
                     for at, array in wanted
                     if at == name
                 },
@@ -363,7 +363,7 @@ def load(
         note=index.note,
         index_digest=index.digest(),
         vad=index.vad,
-        block=room.block,
+        block=place.block,
     )
 
 
@@ -371,7 +371,7 @@ def _read(view: StoredView, array: str, away: bool) -> np.ndarray:
     spec = view.spec.arrays[array]
     if not away:
         return view.read(array)
-    return view.read(array, scratch.mapped((len(view), *spec.shape), np.dtype(spec.dtype)))
+    return view.read(array, files.mapped((len(view), *spec.shape), np.dtype(spec.dtype)))
 
 
 def from_arrays(
@@ -402,6 +402,15 @@ def from_arrays(
     """
     count = len(boxes)
     pictures = np.asarray(pictures, np.int64)
+    for what, given, shape in (
+        ("boxes", boxes, (count, 4)),
+        ("sizes", sizes, (len(sizes), 2)),
+        ("pictures", pictures, (count,)),
+        ("targets", targets, (count, len(labels))),
+        ("splits", splits, (count,)),
+    ):
+        if given is not None and np.shape(given) != shape:
+            raise ValueError(f"{what} of {count} persons are {np.shape(given)}, not {shape}")
     split = np.full(count, "") if splits is None else np.asarray(splits)
     kept, dropped = _sort_out(views, pictures, split, status)
     tensors: dict[str, dict[str, Tensor]] = {}

@@ -28,7 +28,6 @@ from train.settings import NO_NUMBER, Train, of_others
 log = logging.getLogger("train")
 FITTED = ("train", "val")
 AT_ONCE = 1024  # persons in one forward pass without gradient
-TIMES = 4  # of which the quickest counts
 Row = dict[str, int | float]  # of a fit's history
 
 
@@ -68,7 +67,7 @@ def fit(
     refuse_empty(features, settings)
     say = progress or (lambda row: None)
     with seeded(settings.seed, features.device):
-        run = _Run(features, settings, train)
+        run = Run(features, settings, train)
         course = run.course
         saved, resumed, ended = time.monotonic(), 0, False
         if resume is not None:
@@ -149,7 +148,7 @@ def selected_by(features: Features, settings: Train) -> str:
     return "val_map" if ranks(*both) and settings.select == "val" else "val_loss"
 
 
-class _Run:
+class Run:
     """A fit between two epochs: all that decides how it goes on."""
 
     def __init__(self, features: Features, settings: Train, train: Int[Tensor, " N"]):
@@ -167,16 +166,16 @@ class _Run:
 
     def epoch(self, train: Int[Tensor, " N"], val: Int[Tensor, " M"]) -> Row:
         if self.closed:
-            train_loss, _ = _validate(self.model, self.features, train)
+            train_loss, _ = validate(self.model, self.features, train)
         else:
             drawn = torch.randperm(len(train), generator=self.order).to(train.device)
-            train_loss = self._descend(train[drawn])
-        val_loss, val_map = _validate(self.model, self.features, val)
+            train_loss = self.descend(train[drawn])
+        val_loss, val_map = validate(self.model, self.features, val)
         if self.course.add(train_loss, val_loss, val_map, len(val)):
             self.kept = {name: value.clone() for name, value in self.model.state_dict().items()}
         return self.course.history[-1]
 
-    def _descend(self, rows: Int[Tensor, " N"]) -> float:
+    def descend(self, rows: Int[Tensor, " N"]) -> float:
         """One pass over the rows; the mean loss a person, read from the device once."""
         self.model.train()
         total = torch.zeros((), device=rows.device)
@@ -225,47 +224,6 @@ class _Run:
             torch.cuda.set_rng_state(state["random"][1], self.features.device)
         self.kept = {name: value.to(self.features.device) for name, value in state["kept"].items()}
         self.course.load(state["course"])
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """Seconds of an epoch: so many steps, one of them, and what comes after the last: scoring val
-    and keeping the epoch."""
-
-    steps: int
-    step: float
-    end: float
-
-    @property
-    def all(self) -> float:
-        return self.steps * self.step + self.end
-
-
-def epoch_seconds(features: Features, settings: Train) -> Epoch:
-    """How long an epoch takes, from a few steps; a closed form has no step."""
-    train, val = features.rows("train"), features.rows("val")
-    with seeded(settings.seed, features.device):
-        run = _Run(features, settings, train)
-        steps = 0 if run.closed else math.ceil(len(train) / settings.batch)
-        step = quickest(lambda: run._descend(train[: settings.batch]), features) if steps else 0.0
-
-        def end() -> None:
-            _validate(run.model, features, val)
-            run.kept = {name: value.clone() for name, value in run.model.state_dict().items()}
-
-        return Epoch(steps, step, quickest(end, features))
-
-
-def quickest(work: Callable[[], Any], features: Features) -> float:
-    """Seconds of the quickest of some times: what else the machine does only adds to them."""
-    times = []
-    for _ in range(TIMES + 1):
-        started = time.perf_counter()
-        work()
-        if features.device.type == "cuda":
-            torch.cuda.synchronize(features.device)
-        times.append(time.perf_counter() - started)
-    return min(times[1:])
 
 
 def fit_key(features: Features, settings: Train) -> str:
@@ -349,7 +307,7 @@ def facts_of(fitted: Fitted, features: Features) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def _validate(model: Any, features: Features, rows: Int[Tensor, " N"]) -> tuple[float, float]:
+def validate(model: Any, features: Features, rows: Int[Tensor, " N"]) -> tuple[float, float]:
     """Loss and mAP; NaN without rows, the mAP also without a positive."""
     if not len(rows):
         return math.nan, math.nan

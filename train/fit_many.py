@@ -12,11 +12,12 @@ import torch
 from cache.errors import EmocacheError
 from cache.keys import key_of
 from train.data import Features
-from train.fit import Fitted, Row, epoch_seconds, fit, fit_key, read_state, refuse_empty
+from train.fit import Fitted, Row, fit, fit_key, read_state, refuse_empty
 from train.group import Done, Group
 from train.heads import closed, get_head, may_differ
 from train.settings import DESCENT, NO_NUMBER, Train
 from train.stack import Unstackable
+from train.timing import epoch_seconds
 
 log = logging.getLogger("train")
 # Settings in which heads that go in step may differ, whatever head they are.

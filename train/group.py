@@ -18,12 +18,10 @@ from train.data import Batch, Features
 from train.fit import (
     AT_ONCE,
     Course,
-    Epoch,
     Fitted,
     fit_key,
     optimizer,
     pace,
-    quickest,
     read_state,
     seeded,
     selected_by,
@@ -32,6 +30,7 @@ from train.heads import get_head
 from train.metrics.on_device import mean_average_precision
 from train.settings import Train
 from train.stack import Stack, Unstackable
+from train.timing import Epoch, quickest
 
 # Copies of a head's parameters: themselves, gradient (twice for a moment), two moments, the kept
 # epoch's, and the fitted head's.

@@ -4,13 +4,11 @@ A study lies in a journal, one file that many processes append to, and goes on f
 """
 
 import contextlib
-import fcntl
 import json
 import logging
 import math
 import os
 import socket
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +17,11 @@ from typing import Any, Literal
 import numpy as np
 import optuna
 import psutil
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from cache.errors import CacheError, first_line
 from cache.files import writing_to
 from cache.keys import flatten, key_of
+from train.journal import JournalLock, open_journal, quiet
 from train.settings import NO_NUMBER, SECTIONS, Choices, Span, Train, Tune
 from train.vary import of_another, value_of, vary
 
@@ -92,9 +88,9 @@ class Study:
         self._asked: dict[int, tuple[Trial, Train]] = {}
         with writing_to(self.journal):
             self.journal.parent.mkdir(parents=True, exist_ok=True)
-        with self._alone(), _quiet():
+        with self._alone(), quiet():
             self._study = optuna.create_study(
-                storage=_storage(self.journal),
+                storage=open_journal(self.journal),
                 study_name=self.name,
                 direction="maximize" if maximise else "minimize",
                 pruner=self._pruner(),
@@ -155,7 +151,7 @@ class Study:
     @contextlib.contextmanager
     def _locked(self, why: str) -> Iterator[None]:
         with writing_to(self.journal):
-            lock = _Lock(self.journal, why)
+            lock = JournalLock(self.journal, why)
             lock.acquire()
         try:
             yield
@@ -176,7 +172,7 @@ class Study:
     def ask(self, count: int) -> list[Asked]:
         """The next trials, at most `count` and no more than are left; those of dead processes
         come first. Each is to be told, or comes again when this process has died."""
-        with writing_to(self.journal), self._alone(), _quiet():
+        with writing_to(self.journal), self._alone(), quiet():
             return [self._ask() for _ in range(min(count, self.left))]
 
     def _ask(self) -> Asked:
@@ -204,7 +200,7 @@ class Study:
         """Note the value on val after an epoch (from 1; each once) of a trial that was asked for
         here; whether the pruner says to drop it, which it never does after the last epoch."""
         trial, settings = self._asked[number]
-        with writing_to(self.journal), _quiet():
+        with writing_to(self.journal), quiet():
             trial.report(float(value), epoch)
             return epoch < settings.epochs and bool(trial.should_prune())
 
@@ -221,7 +217,7 @@ class Study:
         known = value is not None and not math.isnan(value)
         if state == "complete" and not known:
             state = "failed"
-        with writing_to(self.journal), _quiet():
+        with writing_to(self.journal), quiet():
             for name, fact in (facts or {}).items():
                 trial.set_user_attr(name, fact)
             self._study.tell(number, value if state == "complete" else None, state=ENDS[state])
@@ -233,7 +229,7 @@ class Study:
         Each is queued with the same parameters and then ended as failed with `stopped`, which
         counts as no trial. Trials of other hosts and of living processes are left alone.
         """
-        with writing_to(self.journal), self._alone(), _quiet():
+        with writing_to(self.journal), self._alone(), quiet():
             found = self._study.get_trials(deepcopy=False)
             # Killed in the middle of this very step, a process has queued what it has not ended.
             queued = {trial.user_attrs.get("again") for trial in found}
@@ -353,68 +349,3 @@ def _is_orphan(trial: FrozenTrial) -> bool:
         return True
     except psutil.Error:  # it may not be looked at: it lives
         return False
-
-
-def _storage(journal: Path) -> JournalStorage:
-    """Raises CacheError for a journal that is damaged."""
-    with writing_to(journal):
-        _mend(journal)
-        lock: Any = _Lock(journal)  # in the shape of Optuna's own
-        try:
-            return JournalStorage(JournalFileBackend(str(journal), lock))
-        except (ValueError, KeyError, TypeError) as error:
-            raise CacheError(
-                f"{journal} is damaged ({first_line(error)}): move it away to begin again"
-            ) from error
-
-
-class _Lock:
-    """One process at a time, by a lock that the system takes back from one that dies; that of
-    Optuna's stays behind, and the next process waits half a minute for it."""
-
-    def __init__(self, journal: Path, why: str = "writing"):
-        self.path, self._file = f"{journal}.{why}", -1
-
-    def acquire(self) -> bool:
-        file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:  # some network file systems have no locks
-            log.warning(
-                "%s cannot be locked (%s): let one process at a time use it", self.path, error
-            )
-        self._file = file
-        return True
-
-    def release(self) -> None:
-        os.close(self._file)
-
-
-def _mend(journal: Path) -> None:
-    """Cut off a last line that a full disk or a cut of power left unfinished: the next one would
-    be written behind it, and neither could be read."""
-    if not journal.exists():
-        return
-    lock = _Lock(journal)
-    lock.acquire()
-    try:
-        data = journal.read_bytes()
-        whole = data.rfind(b"\n") + 1
-        if whole < len(data):
-            log.warning("%s: the last line was never finished and is left out", journal)
-            os.truncate(journal, whole)
-    finally:
-        lock.release()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Optuna says less while we call it, and as much as before afterwards."""
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(max(before, optuna.logging.ERROR))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        optuna.logging.set_verbosity(before)

@@ -1,7 +1,7 @@
 """Settings of stage 2: which head, how it is fitted, how it is scored."""
 
 import json
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     Discriminator,
@@ -221,7 +221,7 @@ class Span(Section):
     )
 
     @model_validator(mode="after")
-    def _possible(self) -> Self:
+    def _possible(self) -> "Span":
         if not self.low < self.high:
             raise ValueError("low should be less than high")
         if self.log and self.low <= 0:

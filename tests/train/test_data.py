@@ -107,6 +107,9 @@ def test_an_index_that_grew_needs_extraction(given):
 
 def test_labels_of_another_number_are_refused(given):
     given["labels"] = ("a", "b", "c", "d", "e")
+    with pytest.raises(ValueError, match="targets of"):
+        from_arrays(**given)
+    given["targets"] = None
     with pytest.raises(CacheError, match="has 4 labels, the index has 5"):
         from_arrays(**given)
 

@@ -7,10 +7,11 @@ from tests.train import made
 from train import fit_many as module
 from train import group
 from train.data import from_arrays
-from train.fit import Epoch, fit, predict
+from train.fit import fit, predict
 from train.fit_many import fit_many, groups
 from train.heads import names
 from train.stack import Stack, Unstackable
+from train.timing import Epoch
 
 # Views and settings under which the made data fit every head.
 OWN = {

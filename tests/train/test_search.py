@@ -524,8 +524,8 @@ def test_a_process_that_died_with_the_journal_in_hand_stops_nobody(tmp_path, mon
     somewhere = Path(".")
     study(somewhere)
     code = (
-        "import os, pathlib, train.search as s;"
-        "s._Lock(pathlib.Path('a/journal').absolute()).acquire();"
+        "import os, pathlib, train.journal;"
+        "train.journal.JournalLock(pathlib.Path('a/journal').absolute()).acquire();"
         "os.symlink('a/journal', 'a/journal.lock'); os._exit(9)"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}

@@ -14,14 +14,16 @@ Array = tuple[str, str]  # view, array
 
 
 @dataclass(frozen=True)
-class Room:
+class Placement:
     """away: arrays that stay in files; block: persons whose rows are held at once, 0 for all."""
 
     away: frozenset[Array] = frozenset()
     block: int = 0
 
 
-def room(rows: Mapping[Array, int], row_bytes: Mapping[Array, int], memory: float | None) -> Room:
+def placement(
+    rows: Mapping[Array, int], row_bytes: Mapping[Array, int], memory: float | None
+) -> Placement:
     """What fits into `memory` GB, of arrays with so many rows of so many bytes each.
 
     The largest go to files until the others fill half of it; two blocks, one in use and one that
@@ -30,7 +32,7 @@ def room(rows: Mapping[Array, int], row_bytes: Mapping[Array, int], memory: floa
     """
     size = {array: rows[array] * row_bytes[array] for array in rows}
     if memory is None or sum(size.values()) <= memory * GB:
-        return Room()
+        return Placement()
     held = dict(size)
     for array in sorted(size, key=lambda array: -size[array]):
         if sum(held.values()) <= memory * GB / 2:
@@ -50,7 +52,7 @@ def room(rows: Mapping[Array, int], row_bytes: Mapping[Array, int], memory: floa
             f"views of {needed / GB:.1f} GB go to a temporary file under train.memory {memory}, "
             f"and {tempfile.gettempdir()} has {free / GB:.1f} GB: set TMPDIR to a larger disk"
         )
-    return Room(away, block)
+    return Placement(away, block)
 
 
 def mapped(shape: tuple[int, ...], dtype: np.dtype) -> np.memmap:

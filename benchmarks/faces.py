@@ -51,6 +51,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from cache.audit import leaked_persons
+from cache.contents import weights_in_words
 from cache.errors import DataError
 from cache.index import Index
 from cache.manifest import write_manifest
@@ -62,11 +63,11 @@ from extract.prepare import prepare
 from extract.run import extract
 from extract.settings import Data
 from pipelines.comparison import compare
-from pipelines.evaluation import evaluate
+from pipelines.evaluation import measure
+from pipelines.results import Results
 from pipelines.settings import Settings, load
-from pipelines.stages import in_words
 from pipelines.workplace import device_of, networks_of, views_of
-from train.checkpoint import cache_key
+from train.checkpoint import fitted_key
 from train.metrics import MEASURES, accuracy
 from train.run import score, train_head
 from train.scores import Scores
@@ -315,7 +316,7 @@ class Bench:
     def measure(
         self, name: str, scores: Scores, mean: np.ndarray, leaked: np.ndarray, out: Path
     ) -> dict[str, Any]:
-        key = cache_key(scores.info, scores.index)
+        key = fitted_key(scores.info, scores.index)
         data = {"dataset": scores.dataset, "note": scores.note, "cache_key": key}
         weights = [one for view in scores.info["views"].values() for one in view["weights"]]
         provenance = {
@@ -323,18 +324,13 @@ class Bench:
             "fitted_on": data,
             "head": name,
             "seed": self.seed,
-            "weights": sorted({in_words(one) for one in weights}),
+            "weights": sorted({weights_in_words(one) for one in weights}),
         }
-        shares = scores.distribution is not None
-        return evaluate(
-            scores,
-            scores.labels,
-            self.rules,
-            provenance,
-            leaked=leaked,
-            mean_distribution=mean if shares else None,
-            folder=out,
-        )["test"]
+        if scores.distribution is not None:
+            scores = replace(scores, train_mean=mean)
+        found = measure(scores, self.rules, provenance, leaked=leaked)
+        found.write(Results(out))
+        return found.metrics["test"]
 
     def put_pixels(self, index: Index) -> None:
         """A second cache, of the same persons, whose body view is the grey pixels themselves: so
@@ -451,7 +447,7 @@ def main() -> None:
             result["extracted"][kind] = bench.label(reader)
             result[kind] = bench.run(kind)
         result["weights"] = [
-            in_words(one) for one in open_view(bench.cache.root, "body").spec.weights
+            weights_in_words(one) for one in open_view(bench.cache.root, "body").spec.weights
         ]
         result["seconds"] = {
             **{name: round(took, 1) for name, took in bench.seconds.items()},

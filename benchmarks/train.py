@@ -36,7 +36,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from pipelines.settings import load
-from train import scratch
+from train import memory as files
 from train.data import Batch, Features
 from train.fit import fit
 from train.heads import get_head
@@ -69,7 +69,7 @@ def ours(features: Features, head: str, rounds: int) -> list[float]:
 def by_blocks(features: Features, memory: float) -> Features:
     """The same features with `memory` GB, laid out as `train.data.load` does."""
     arrays = {(v, name): a for v, some in features.views.items() for name, a in some.items()}
-    room = scratch.room(
+    room = files.placement(
         {at: len(array) for at, array in arrays.items()},
         {at: array[0].nbytes for at, array in arrays.items()},
         memory,
@@ -78,7 +78,7 @@ def by_blocks(features: Features, memory: float) -> Features:
     for (view, name), array in arrays.items():
         views[view][name] = array
         if (view, name) in room.away:
-            there = scratch.mapped(tuple(array.shape), array.cpu()[:0].numpy().dtype)
+            there = files.mapped(tuple(array.shape), array.cpu()[:0].numpy().dtype)
             there[:] = array.cpu().numpy()
             views[view][name] = torch.from_numpy(there)
     return replace(features, views=views, block=room.block)

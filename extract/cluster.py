@@ -1,4 +1,4 @@
-"""The same plan on other processes and machines, by Dask: one task a shard, one process writes.
+"""The same plan on other processes and machines, by Dask: a shard at a time, one process writes.
 
 Workers read pictures and run networks; rows come back to the process that holds the cache, which
 commits them as it does its own. So the cache needs no shared disk and no second writer, a worker
@@ -31,102 +31,88 @@ from distributed.client import FutureCancelledError
 from distributed.comm import CommClosedError
 
 from cache.errors import ClusterError, SettingsError
+from extract.compute import Computed, Work
+from extract.loaded import Networks
 from extract.meter import Meter
 from extract.plan import Plan, Task
-from extract.run import Computed, compute, labels
-from extract.settings import Data, Extract
-from extract.views import Networks, View
+from extract.settings import Extract
 
 NAME = "emocache"
-AHEAD = 2  # tasks in flight for each worker: one that runs, one that waits
-DEATHS = 3  # of workers over one task, until the task is given up
+AHEAD = 2  # jobs in flight for each worker: one that runs, one that waits
+DEATHS = 3  # of workers over one job, until the job is given up
 LOOK = 5.0  # seconds from one look at the worker processes to the next
 
 Labels = Mapping[str, Sequence[int]]  # rows by view
-Shard = tuple[Sequence[Task], Labels]  # its tasks; and the rows of labels, which are a shard too
+Job = tuple[Sequence[Task], Labels]  # a group of tasks; or the rows of labels, which are one too
 
 
-class Extractor(WorkerPlugin):
-    """What each worker keeps: the views, and the networks once they are loaded."""
+class Worker(WorkerPlugin):
+    """What each worker keeps: the views, and the networks once they are loaded.
+
+    threads: of torch, 0 for as many as it likes.
+    """
 
     name = NAME
 
-    def __init__(
-        self,
-        data: Data,
-        settings: Extract,
-        views: Mapping[str, View],
-        networks: Networks,
-        threads: int,
-    ):
-        self.data, self.settings, self.views = data, settings, views
-        self.networks, self.threads = networks, threads
+    def __init__(self, work: Work, threads: int):
+        self.work, self.threads = work, threads
 
     def setup(self, worker: Any) -> None:
-        self.networks.meter = Meter()
+        """Runs when the worker starts."""
+        self.work.networks.meter = Meter()
         self.lock = threading.Lock()  # a worker with several threads still has one set of networks
         if self.threads:
             import torch
 
             torch.set_num_threads(self.threads)
 
-    def run(self, tasks: Sequence[Task], label_rows: Labels) -> Computed:
-        """All rows of one shard."""
+    def run(self, tasks: Sequence[Task], labels: Labels) -> Computed:
+        """All rows of one job."""
         with self.lock:
-            return self._run(tasks, label_rows)
+            return self._run(tasks, labels)
 
-    def _run(self, tasks: Sequence[Task], label_rows: Labels) -> Computed:
-        before = Counter(self.networks.meter.seconds)
+    def _run(self, tasks: Sequence[Task], labels: Labels) -> Computed:
+        networks = self.work.networks
+        before = Counter(networks.meter.seconds)
         done = Computed(tasks)
-        parts: list[Computed] = []
-        if label_rows:
-            parts.append(labels(label_rows, self.views, self.networks))
-        parts += compute(tasks, self.data, self.settings, self.views, self.networks)
+        parts = [self.work.labels(labels)] if labels else []
+        parts += self.work.compute(tasks)
         for part in parts:
             done.specs |= part.specs
             done.skipped |= part.skipped
             for name, rows in part.rows.items():
                 done.rows.setdefault(name, []).extend(rows)
-        done.seconds = dict(self.networks.meter.seconds - before)
-        done.networks = self.networks.loaded
+        done.seconds = dict(networks.meter.seconds - before)
+        done.networks = networks.loaded
         return done
 
 
-def run_shard(tasks: Sequence[Task], label_rows: Labels) -> Computed:
+def run_job(tasks: Sequence[Task], labels: Labels) -> Computed:
     """Runs on a worker."""
-    return get_worker().plugins[NAME].run(tasks, label_rows)
+    return get_worker().plugins[NAME].run(tasks, labels)
 
 
-def compute_elsewhere(
-    plan: Plan,
-    data: Data,
-    settings: Extract,
-    views: Mapping[str, View],
-    networks: Networks,
-) -> Iterator[Computed]:
-    """What `extract.run.compute` gives, from `extract.workers` processes of this machine or from
-    the workers of the Dask scheduler at `extract.cluster`, shard by shard as they are ready.
+def compute_elsewhere(plan: Plan, work: Work) -> Iterator[Computed]:
+    """What `Work` computes, from `extract.workers` processes of this machine or from the workers
+    of the Dask scheduler at `extract.cluster`, shard by shard as they are ready.
 
     Raises SettingsError where there is no scheduler or it has no workers, ClusterError where it is
     lost, or where shards kill one worker after the other: the others are computed before.
     """
+    settings, networks = work.settings, work.networks
     with _client(settings, networks) as client:
         workers = len(client.scheduler_info(n_workers=-1)["workers"])
         threads = max(1, (os.cpu_count() or 1) // workers) if settings.workers else 0
-        # What belongs to this process stays here; weights are found anew, and loaded, over there.
-        bare = replace(networks, on_load=_nothing, map=map, _found={}, _loaded={})
-        data = data.model_copy(update={"root": data.root.expanduser().absolute()})
-        alone = settings.model_copy(update={"workers": 0, "cluster": None})
-        client.register_plugin(Extractor(data, alone, views, bare, threads), name=NAME)
+        client.register_plugin(Worker(_alone(work), threads), name=NAME)
         networks.meter.processes = workers
 
-        shards: list[Shard] = [(tasks, {}) for tasks in plan.shards]
+        jobs: list[Job] = [(tasks, {}) for tasks in plan.groups]
         if plan.labels:
-            shards.insert(0, ([], plan.labels))
-        suspects: list[Shard] = []
-        for shard, done in _run_all(client, shards, AHEAD * workers):
+            jobs.insert(0, ([], plan.labels))
+        suspects: list[Job] = []
+        for job, done in _run_all(client, jobs, AHEAD * workers):
             if isinstance(done, KilledWorker):
-                suspects.append(shard)
+                suspects.append(job)
             else:
                 yield done
         # Who waited at a worker that died is blamed as well: each is tried once more, alone.
@@ -144,21 +130,32 @@ def compute_elsewhere(
             )
 
 
+def _alone(work: Work) -> Work:
+    """The work as another process does it by itself. What belongs to this process stays here;
+    weights are found anew, and loaded, over there."""
+    return Work(
+        work.data.model_copy(update={"root": work.data.root.expanduser().absolute()}),
+        work.settings.model_copy(update={"workers": 0, "cluster": None}),
+        work.views,
+        replace(work.networks, on_load=_nothing, map=map, _found={}, _loaded={}),
+    )
+
+
 def _run_all(
-    client: Client, shards: Sequence[Shard], at_once: int
-) -> Iterator[tuple[Shard, Computed | KilledWorker]]:
-    """Each shard with what came of it, as they are ready."""
-    left = iter(shards)
-    of: dict[Any, Shard] = {}
+    client: Client, jobs: Sequence[Job], at_once: int
+) -> Iterator[tuple[Job, Computed | KilledWorker]]:
+    """Each job with what came of it, as they are ready."""
+    left = iter(jobs)
+    of: dict[Any, Job] = {}
 
     def submit(count: int) -> list[Any]:
-        futures = {client.submit(run_shard, *one, pure=False): one for one in islice(left, count)}
+        futures = {client.submit(run_job, *one, pure=False): one for one in islice(left, count)}
         of.update(futures)
         return list(futures)
 
     running = as_completed(submit(at_once))
     for future in running:
-        shard = of.pop(future)
+        job = of.pop(future)
         try:
             done = future.result()
         except KilledWorker as error:
@@ -168,7 +165,7 @@ def _run_all(
                 "the Dask scheduler is lost: what is committed stays, run the command again to go "
                 f"on ({error})"
             ) from error
-        yield shard, done
+        yield job, done
         future.release()
         running.update(submit(1))
 
@@ -239,14 +236,22 @@ def _kept(cluster: SpecCluster, workers: int) -> Iterator[None]:
     """Put another worker in the place of one that stays dead.
 
     Its nanny starts a worker that dies again, but not one that dies while it starts, as it may of
-    the task it is sent at once: with the last of them gone, tasks would wait for ever.
+    the task it is sent at once; and the cluster closes a nanny whose worker takes more than 15 s to
+    come back. With the last of them gone, tasks would wait for ever.
     """
     over = threading.Event()
 
     def look() -> None:
         dead: set[Any] = set()
+        started = set(cluster.workers)  # the cluster lists a worker when it has started
         while not over.wait(LOOK):
-            gone = {name for name, one in list(cluster.workers.items()) if not one.is_alive()}
+            here = dict(cluster.workers)
+            started |= here.keys()
+            gone = {
+                name
+                for name in started & set(cluster.worker_spec)
+                if name not in here or not here[name].is_alive()
+            }
             for name in gone & dead:
                 cluster.worker_spec.pop(name, None)
             if gone & dead:

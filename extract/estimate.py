@@ -10,10 +10,11 @@ import numpy as np
 from cache.paths import view_folder
 from cache.settings import Cache
 from cache.spec import ViewSpec
+from extract.compute import Work
+from extract.loaded import Networks
 from extract.plan import Plan
-from extract.run import compute, labels, refuse_early
 from extract.settings import Data, Extract
-from extract.views import Networks, View
+from extract.views import View
 
 WARM, MEASURED = 2, 8  # pictures
 
@@ -32,6 +33,7 @@ class Estimate:
     device: str
 
     def as_dict(self) -> dict[str, Any]:
+        """Everything as plain values, for JSON."""
         return asdict(self)
 
 
@@ -47,17 +49,18 @@ def estimate(
 
     Raises DataError or WeightsError where pictures or weights are not at hand.
     """
-    refuse_early(data, plan, views, networks)
+    work = Work(data, settings, views, networks)
+    work.require(plan)
     specs: dict[str, ViewSpec] = {}
     if plan.labels:
         first = {name: rows[:1] for name, rows in plan.labels.items()}
-        specs |= labels(first, views, networks).specs
+        specs |= work.labels(first).specs
     middle = max(0, (len(plan.tasks) - MEASURED) // 2)
     some = plan.tasks[middle : middle + MEASURED]
-    for part in compute(some[:WARM], data, settings, views, networks):  # loads the networks
+    for part in work.compute(some[:WARM]):  # loads the networks
         specs |= part.specs
     before, started = networks.meter.seconds.copy(), time.perf_counter()
-    for part in compute(some, data, settings, views, networks):
+    for part in work.compute(some):
         specs |= part.specs
     times = len(plan.tasks) / max(1, len(some))
     seconds = (time.perf_counter() - started) * times if some else 0.0

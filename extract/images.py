@@ -1,8 +1,7 @@
 """A picture's file becomes upright RGB pixels, once and safely, or a `PictureError` says why.
 
 Every rule that decides a pixel is written down in `RULE`, which is part of a view's key.
-Pixels are uint8 arrays of shape (H, W, 3); boxes are x1, y1, x2, y2 in pixels, where x2 and y2
-are the first column and row outside the box.
+Pixels are uint8 arrays of shape (H, W, 3); boxes are those of `cache.boxes`.
 """
 
 import hashlib
@@ -17,7 +16,9 @@ import numpy as np
 import PIL
 from PIL import Image, UnidentifiedImageError, features
 
-from cache.errors import DataError
+from cache.boxes import Box, clip
+from cache.errors import DataError, first_line
+from cache.statuses import StatusWord
 
 # Formats that people keep photographs in; every other decoder of Pillow stays closed. Pillow
 # opens the MPO files of some cameras and phones as JPEG.
@@ -58,13 +59,11 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
-Box = tuple[float, float, float, float]
-
 
 class PictureError(DataError):
     """A picture that cannot be read. `reason` in words; `status` is the index's word for it."""
 
-    def __init__(self, reason: str, status: str = "unreadable") -> None:
+    def __init__(self, reason: str, status: StatusWord = "unreadable") -> None:
         super().__init__(reason)
         self.reason = reason
         self.status = status
@@ -120,7 +119,7 @@ def load(source: Path | str, limit: int = LIMIT) -> bytes:
     except PictureError:
         raise
     except (OSError, ValueError, MemoryError) as error:
-        raise PictureError(f"the file cannot be read: {_words(error)}") from error
+        raise PictureError(f"the file cannot be read: {first_line(error)}") from error
 
 
 def header(source: Path | str | bytes, limit: int = LIMIT) -> Header:
@@ -154,18 +153,10 @@ def read(source: Path | str | bytes, limit: int = LIMIT) -> Picture:
         except PictureError:
             raise
         except Exception as error:  # a decoder may raise anything on a damaged file
-            raise PictureError(f"the picture is damaged or truncated: {_words(error)}") from error
+            raise PictureError(
+                f"the picture is damaged or truncated: {first_line(error)}"
+            ) from error
     return Picture(pixels, hashlib.sha256(data).hexdigest())
-
-
-def clip(box: Box, width: int, height: int) -> Box | None:
-    """The part of the box inside a picture of that size, or None where there is none."""
-    if any(math.isnan(side) for side in box):
-        return None
-    x1, y1, x2, y2 = (float(side) for side in box)
-    x1, x2 = max(0.0, x1), min(float(width), x2)
-    y1, y2 = max(0.0, y1), min(float(height), y2)
-    return (x1, y1, x2, y2) if x1 < x2 and y1 < y2 else None
 
 
 def crop(pixels: np.ndarray, box: Box) -> np.ndarray:
@@ -192,37 +183,8 @@ def resize(pixels: np.ndarray, size: int) -> np.ndarray:
     return np.array(image.resize((size, size), Image.Resampling.BILINEAR))
 
 
-def square_around(box: Box, enlarge: float, width: int, height: int) -> Box:
-    """The square about a face: `enlarge` times its longer side, moved to lie in the picture.
-
-    Where the square is larger than the picture it is cut to the picture's side, and is then no
-    longer square.
-    """
-    x1, y1, x2, y2 = box
-    side = enlarge * max(x2 - x1, y2 - y1)
-    left, right = _shifted((x1 + x2) / 2, side, width)
-    top, bottom = _shifted((y1 + y2) / 2, side, height)
-    return left, top, right, bottom
-
-
-def turn_box(box: Box, orientation: int, width: int, height: int) -> Box:
-    """A box drawn in the stored picture (of this width and height), in the upright one."""
-    x1, y1, x2, y2 = box
-    if orientation in (2, 3, 7, 8):
-        x1, x2 = width - x2, width - x1
-    if orientation in (3, 4, 6, 7):
-        y1, y2 = height - y2, height - y1
-    return (y1, x1, y2, x2) if orientation >= 5 else (x1, y1, x2, y2)
-
-
-def _shifted(centre: float, side: float, length: int) -> tuple[float, float]:
-    """An interval of that side about the centre, moved and if need be cut to lie in 0..length."""
-    side = min(side, float(length))
-    low = min(max(0.0, centre - side / 2), length - side)
-    return low, low + side
-
-
 def _span(pixels: np.ndarray, box: Box) -> tuple[slice, slice]:
+    """Rows and columns of the pixels that the box touches."""
     height, width = pixels.shape[:2]
     inside = clip(box, width, height)
     if inside is None:
@@ -240,9 +202,9 @@ def _open(data: bytes, limit: int) -> Image.Image:
     except UnidentifiedImageError as error:
         raise PictureError(f"not a picture in one of {', '.join(FORMATS)}") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise PictureError(f"more than {limit} pixels: {_words(error)}") from error
+        raise PictureError(f"more than {limit} pixels: {first_line(error)}") from error
     except Exception as error:  # a parser may raise anything on a damaged header
-        raise PictureError(f"the picture's header is damaged: {_words(error)}") from error
+        raise PictureError(f"the picture's header is damaged: {first_line(error)}") from error
     width, height = image.size
     if width * height > limit:
         image.close()
@@ -275,8 +237,3 @@ def _rgb(image: Image.Image, form: str | None) -> np.ndarray:
         page = Image.new("RGBA", image.size, (*GROUND, 255))
         image = Image.alpha_composite(page, image)
     return np.array(image.convert("RGB"))
-
-
-def _words(error: BaseException) -> str:
-    """An exception in one short line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]

@@ -8,26 +8,28 @@ from pathlib import Path
 
 import numpy as np
 
+from cache.boxes import Box
 from cache.errors import CacheError
 from cache.index import Index
-from cache.keys import in_short, key_of
+from cache.keys import in_short
 from cache.paths import view_folder
 from cache.statuses import FAILED, STATUS
 from cache.store import open_view
-from extract.images import Box
-from extract.views import Networks, View
+from extract.loaded import Networks
+from extract.views import View
 
 
 @dataclass(frozen=True)
 class Task:
     """One picture to decode and the rows it serves: view name -> [(row, person's box or None)].
 
-    shards: of the persons it serves, and of the picture itself. A picture with persons in two
-    shards has two tasks: shards are finished one after the other, and a stop costs one of each
-    view at most. path: relative to `data.root`; id: SHA-256 that its bytes must have.
+    group: the shard of the persons it serves, and that of the picture itself. A picture with
+    persons in two shards has two tasks: shards are finished one after the other, and a stop costs
+    one of each view at most. picture: its row; path: relative to `data.root`; id: SHA-256 that its
+    bytes must have; pixels: how many it has.
     """
 
-    shards: tuple[int, int]
+    group: tuple[int, int]
     picture: int
     path: str
     id: str
@@ -46,12 +48,13 @@ class Plan:
     labels: dict[str, list[int]] = field(default_factory=dict)
 
     @property
-    def shards(self) -> list[list[Task]]:
-        """The tasks, shard by shard: what one process computes in one go."""
-        return [list(tasks) for _, tasks in groupby(self.tasks, key=lambda task: task.shards)]
+    def groups(self) -> list[list[Task]]:
+        """The tasks of equal `group`, in order: what one process computes in one go."""
+        return [list(tasks) for _, tasks in groupby(self.tasks, key=lambda task: task.group)]
 
     @property
     def empty(self) -> bool:
+        """Whether there is nothing to compute."""
         return not any(len(rows) for rows in self.rows.values())
 
     @property
@@ -93,36 +96,42 @@ def make_plan(
         for row in rows.tolist():
             person = row if view.space == "persons" else int(first[row])
             picture = int(index.picture_rows[person])
-            shards = person // shard_rows, picture // shard_rows
+            group = person // shard_rows, picture // shard_rows
             box = tuple(index.boxes[person].tolist()) if view.space == "persons" else None
-            tasks[shards, picture][name].append((row, box))
+            tasks[group, picture][name].append((row, box))
     columns = ("path", "id", "width", "height")
     paths, ids, widths, heights = (index.pictures[name].to_pylist() for name in columns)
     plan.tasks = [
         Task(
-            shards,
+            group,
             picture,
             paths[picture],
             ids[picture],
             (widths[picture] or 0) * (heights[picture] or 0),
             dict(rows),
         )
-        for (shards, picture), rows in sorted(tasks.items())
+        for (group, picture), rows in sorted(tasks.items())
     ]
     return plan
+
+
+def networks_needed(plan: Plan, views: Mapping[str, View]) -> list[str]:
+    """The networks, each once, of the views that have rows to compute."""
+    stale = [views[name] for name, rows in plan.rows.items() if len(rows)]
+    return list(dict.fromkeys(network for view in stale for network in view.network_names()))
 
 
 def _missing(
     root: Path, index: Index, view: View, networks: Networks, retry: bool
 ) -> tuple[np.ndarray, str]:
+    """The rows of one view to compute, and why."""
     wanted = index.wanted(view.space)
     if not view_folder(root, view.name).exists():
         return wanted, "not extracted yet"
     stored = open_view(root, view.name)
-    parts = view.parts(networks)
-    if stored.key != key_of(parts):
-        gone = int(stored.done.sum())
-        return wanted, f"other key: {in_short(stored.spec.parts, parts)}; replaces {gone} rows"
+    if stored.key != view.key(networks):
+        why = in_short(stored.spec.parts, view.parts(networks))
+        return wanted, f"other key: {why}; replaces {int(stored.done.sum())} rows"
     ids = index.ids(view.space)
     if len(stored) > len(ids):
         raise CacheError(

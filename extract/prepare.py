@@ -16,19 +16,27 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from cache.boxes import Box, clip, turned
 from cache.errors import DataError, KeyMismatch
-from cache.index import PERSONS, PICTURES, SPLITS, VAD, Index, person_id, recover_index
+from cache.index import (
+    PERSONS,
+    PICTURES,
+    VAD,
+    Index,
+    occurrences,
+    person_id,
+    recover_index,
+    split_order,
+)
 from cache.lock import only_writer
 from cache.paths import index_folder
 from extract import images
 from extract.datasets import Dataset, PersonRecord, PictureRecord, get_dataset
 from extract.settings import Data
 
-Box = tuple[float, float, float, float]
-
 
 @dataclass
-class Report:
+class Prepared:
     """What `prepare` found.
 
     pictures, persons: split to status to count; a picture that two splits share counts in both.
@@ -62,11 +70,11 @@ class _Probe:
     reason: str
 
 
-def prepare(data: Data, cache_root: Path, workers: int = 4, limit: int = images.LIMIT) -> Report:
+def prepare(data: Data, cache_root: Path, workers: int = 4) -> Prepared:
     """Read the data set into the index below `cache_root`, and write its label definitions.
 
     data: which reader, and where its files are. workers: threads that hash files and read their
-    headers. limit: the most pixels of a picture that will be decoded.
+    headers.
     Raises DataError for data that cannot be read or have no persons, SettingsError for an unknown
     `data.name`, and KeyMismatch where the cache holds another set of labels.
     """
@@ -77,7 +85,7 @@ def prepare(data: Data, cache_root: Path, workers: int = 4, limit: int = images.
         raise DataError(f"the {data.name} annotation in {data.root} has no persons: see data.root")
     with only_writer(cache_root, "prepare"):
         recover_index(cache_root)
-        return _prepare(data, dataset, records, cache_root, workers, limit)
+        return _prepare(data, dataset, records, cache_root, workers)
 
 
 def _prepare(
@@ -86,36 +94,35 @@ def _prepare(
     records: list[PictureRecord],
     cache_root: Path,
     workers: int,
-    limit: int,
-) -> Report:
+) -> Prepared:
     old = _old_index(cache_root, data.name, dataset.labels)
     paths = list(dict.fromkeys(record.path for record in records))
     with ThreadPoolExecutor(workers) as pool:
-        found = pool.map(lambda path: _probe(dataset.root / path, limit), paths)
+        found = pool.map(lambda path: _probe(dataset.root / path), paths)
         probes = dict(zip(paths, found, strict=True))
 
-    merge = _Merge(old)
-    rows = merge.add_pictures(records, probes)
+    tables = _Tables(old)
+    rows = tables.add_pictures(records, probes)
     for record in records:
-        merge.add_persons(record, rows[record.path], probes[record.path])
-    merge.finish()
+        tables.add_persons(record, rows[record.path], probes[record.path])
+    tables.finish()
     index = Index(
         data.name,
         dataset.note,
         dataset.labels,
-        pa.Table.from_pylist(merge.pictures, PICTURES),
-        pa.Table.from_pylist(merge.persons, PERSONS),
+        pa.Table.from_pylist(tables.pictures, PICTURES),
+        pa.Table.from_pylist(tables.persons, PERSONS),
         tuple({"label": n, "definition": dataset.definitions[n]} for n in dataset.labels),
     )
     index.write(cache_root)
 
-    report = Report(data.name, dataset.note, str(data.root), len(dataset.labels))
-    report.rows = {table: dict(merge.rows[table]) for table in ("pictures", "persons")}
-    _count(report, index)
+    done = Prepared(data.name, dataset.note, str(data.root), len(dataset.labels))
+    done.rows = {table: dict(tables.rows[table]) for table in ("pictures", "persons")}
+    _count(done, index)
     # Counter addition leaves out what occurred 0 times.
-    report.oddities = dict(dataset.counts + merge.counts + _overlaps(index))
-    _warn(report, index)
-    return report
+    done.oddities = dict(dataset.counts + tables.counts + _overlaps(index))
+    done.warnings = _warnings(data.root, index)
+    return done
 
 
 def _old_index(cache_root: Path, name: str, labels: tuple[str, ...]) -> Index | None:
@@ -131,15 +138,15 @@ def _old_index(cache_root: Path, name: str, labels: tuple[str, ...]) -> Index | 
     return old
 
 
-def _probe(path: Path, limit: int) -> _Probe:
+def _probe(path: Path) -> _Probe:
     try:
-        return _Probe(images.header(path, limit), "ok", "")
+        return _Probe(images.header(path), "ok", "")
     except images.PictureError as error:
         return _Probe(None, error.status, error.reason)
 
 
-class _Merge:
-    """The tables of an index while a data set is merged into them, as lists of dicts."""
+class _Tables:
+    """The two tables of an index while a data set is merged into them, as lists of dicts."""
 
     def __init__(self, old: Index | None) -> None:
         self.pictures: list[dict[str, Any]] = old.pictures.to_pylist() if old else []
@@ -148,13 +155,8 @@ class _Merge:
         self.rows: dict[str, Counter[str]] = defaultdict(Counter)
         self._old_pictures = len(self.pictures)
         self._old_persons = len(self.persons)
-        # Repeats of one person in one split are told apart by their order.
-        self._person_rows: dict[tuple[str, str, int], int] = {}
-        order: Counter[tuple[str, str]] = Counter()
-        for row, person in enumerate(self.persons):
-            key = person["id"], person["split"]
-            self._person_rows[*key, order[key]] = row
-            order[key] += 1
+        known = occurrences(self.persons)
+        self._person_rows = {occurrence: row for row, occurrence in enumerate(known)}
         self._was_removed = [
             {row for row, entry in enumerate(table) if entry["status"] == "removed"}
             for table in (self.pictures, self.persons)
@@ -239,27 +241,41 @@ class _Merge:
             time = self._times[key]
             self._times[key] += 1
             self._splits[row].add(person.split)
-            at = self._person_rows.get((*key, time))
-            if at is None and record.path in self._now_readable:
-                # Annotated before the picture could be read: the row knows the path only.
-                before, _, _ = _place(person.box, annotated, _annotated_header(annotated))
-                was = person_id(_placeholder(record.path), before), person.split
-                at = self._person_rows.get((*was, time))
-            if at is None or at in self._seen_persons:
-                at = len(self.persons)
-                self.persons.append({})
-            self._seen_persons.add(at)
+            at = self._row_of((*key, time), person, record.path, annotated)
             if time and status in ("ok", "unlabelled"):
-                first = self._first[key]
-                status, reason = "repeated", f"same picture, box and split as row {first}"
-                self.counts["persons repeated"] += 1
-                if not np.array_equal(self.persons[first]["labels"], person.labels):
-                    self.counts["persons repeated with other labels (the first ones count)"] += 1
+                status, reason = self._repeated(person, self._first[key])
             self._first.setdefault(key, at)
             self.counts["persons with a bad box"] += status == "bad_box"
             if picture["status"] != "ok":
                 status, reason = picture["status"], picture["reason"]
             self._fill_person(self.persons[at], key[0], row, box, person, status, reason)
+
+    def _row_of(
+        self,
+        occurrence: tuple[str, str, int],
+        person: PersonRecord,
+        path: str,
+        annotated: tuple[int, int] | None,
+    ) -> int:
+        """The row of a person: the one it had, else a new one."""
+        at = self._person_rows.get(occurrence)
+        if at is None and path in self._now_readable:
+            # Annotated before the picture could be read: the row knows the path only.
+            before, _, _ = _place(person.box, annotated, _annotated_header(annotated))
+            was = person_id(_placeholder(path), before), person.split, occurrence[2]
+            at = self._person_rows.get(was)
+        if at is None or at in self._seen_persons:
+            at = len(self.persons)
+            self.persons.append({})
+        self._seen_persons.add(at)
+        return at
+
+    def _repeated(self, person: PersonRecord, first: int) -> tuple[str, str]:
+        """Status and reason of a person that stands in the row `first` already."""
+        self.counts["persons repeated"] += 1
+        if not np.array_equal(self.persons[first]["labels"], person.labels):
+            self.counts["persons repeated with other labels (the first ones count)"] += 1
+        return "repeated", f"same picture, box and split as row {first}"
 
     @staticmethod
     def _fill_person(
@@ -282,7 +298,7 @@ class _Merge:
     def finish(self) -> None:
         """Mark what left the data set, join the splits of shared pictures, count rows."""
         for row, splits in self._splits.items():
-            self.pictures[row]["split"] = "+".join(sorted(splits, key=_split_order))
+            self.pictures[row]["split"] = "+".join(sorted(splits, key=split_order))
         tables = (
             ("pictures", self.pictures, self._old_pictures, self._seen_pictures),
             ("persons", self.persons, self._old_persons, self._seen_persons),
@@ -326,12 +342,12 @@ def _place(
     upright = header.width, header.height
     if annotated is not None and annotated != upright:
         stored = header.stored
-        turned = header.orientation >= 5
-        if turned and annotated == stored:
+        as_stored = header.orientation >= 5
+        if as_stored and annotated == stored:
             scale = None
         elif _same_shape(annotated, upright):
-            turned, scale = False, upright
-        elif turned and _same_shape(annotated, stored):
+            as_stored, scale = False, upright
+        elif as_stored and _same_shape(annotated, stored):
             scale = stored
         else:
             return (
@@ -344,12 +360,15 @@ def _place(
             across, down = scale[0] / annotated[0], scale[1] / annotated[1]
             box = (box[0] * across, box[1] * down, box[2] * across, box[3] * down)
             notes.append("boxes scaled to a picture of another size")
-        if turned:
-            box = images.turn_box(box, header.orientation, *stored)
+        if as_stored:
+            box = turned(box, header.orientation, *stored)
             notes.append("boxes turned with a picture's EXIF orientation")
-    inside = images.clip(box, *upright)
+    inside = clip(box, *upright)
     if inside is None:
         return box, f"the box {_px(box)} lies outside the picture", notes
+    # As the index keeps it: what is left inside may be no pixel wide then.
+    if clip(np.asarray(inside, np.float32), *upright) is None:
+        return box, f"the box {_px(box)} has no pixel in the picture", notes
     if inside != tuple(box):
         notes.append("boxes clipped to the picture")
     return inside, "", notes
@@ -366,22 +385,18 @@ def _px(box: Box) -> str:
     return "(" + ", ".join(f"{side:g}" for side in box) + ")"
 
 
-def _split_order(split: str) -> tuple[int, str]:
-    return (SPLITS.index(split) if split in SPLITS else len(SPLITS), split)
-
-
-def _count(report: Report, index: Index) -> None:
+def _count(done: Prepared, index: Index) -> None:
     """Counts by split and status; what is removed is no longer part of the data set."""
     status, splits = index.person_status, index.splits
     picture_status = index.pictures["status"].to_pylist()
-    for split in sorted(set(splits[status != "removed"]), key=_split_order):
+    for split in sorted(set(splits[status != "removed"]), key=split_order):
         here = (splits == split) & (status != "removed")
         rows = np.unique(index.picture_rows[here])
-        report.persons[split] = dict(Counter(status[here].tolist()))
-        report.pictures[split] = dict(Counter(picture_status[row] for row in rows))
+        done.persons[split] = dict(Counter(status[here].tolist()))
+        done.pictures[split] = dict(Counter(picture_status[row] for row in rows))
         labelled = index.targets[here].sum(axis=1)
         labelled = labelled[labelled > 0]
-        report.labels_per_person[split] = float(labelled.mean()) if len(labelled) else 0.0
+        done.labels_per_person[split] = float(labelled.mean()) if len(labelled) else 0.0
 
 
 def _overlaps(index: Index) -> Counter[str]:
@@ -402,17 +417,25 @@ def _overlaps(index: Index) -> Counter[str]:
 
 
 def _both(splits: Iterable[str]) -> str:
-    return " and ".join(sorted(splits, key=_split_order))
+    return " and ".join(sorted(splits, key=split_order))
 
 
-def _warn(report: Report, index: Index) -> None:
-    live = [s for s in index.pictures["status"].to_pylist() if s != "removed"]
+def _warnings(root: Path, index: Index) -> list[str]:
+    """A sentence for each way in which pictures cannot be used."""
+    columns = (index.pictures[name].to_pylist() for name in ("path", "status", "reason"))
+    live = [row for row in zip(*columns, strict=True) if row[1] != "removed"]
+    found = []
     for status in ("missing", "unreadable"):
-        n = live.count(status)
-        if n == len(live):
-            report.warnings.append(
-                f"ALL {n} pictures are {status} below {report.root}: the index holds annotation "
-                "only, and nothing can be extracted; set data.root to the pictures"
+        bad = [(path, reason) for path, its, reason in live if its == status]
+        if not bad:
+            continue
+        path, reason = bad[0]
+        which = f"the first: {path} ({reason}); all of them: emocache cache ls"
+        if len(bad) == len(live):
+            found.append(
+                f"ALL {len(bad)} pictures are {status} below {root}: the index holds annotation "
+                f"only, and nothing can be extracted; set data.root to the pictures; {which}"
             )
-        elif n:
-            report.warnings.append(f"{n} of {len(live)} pictures are {status} below {report.root}")
+        else:
+            found.append(f"{len(bad)} of {len(live)} pictures are {status} below {root}; {which}")
+    return found

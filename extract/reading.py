@@ -3,6 +3,7 @@
 What waits in memory is bounded: two blocks, each of so many pictures and so many pixels.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from cache.files import sha256_file
+from cache.spec import Row
 from extract import images
 from extract.meter import Meter
 from extract.plan import Task
@@ -22,25 +23,30 @@ PIXELS = 1 << 26
 
 
 @dataclass
-class Ready:
-    """A task whose picture is ready: for each view its rows, and what the view computes them from;
-    or the reason why there is no picture."""
+class Inputs:
+    """What became of the picture of a task, by view.
+
+    given: the rows that can be computed, each with what the view computes it from; failed: those
+    that cannot, each with its status and reason. missing: why there is no row at all, as the
+    picture is not the one that the index knows; else "".
+    """
 
     task: Task
-    inputs: dict[str, list[Any]] = field(default_factory=dict)
-    error: images.PictureError | None = None
+    given: dict[str, list[tuple[int, Any]]] = field(default_factory=dict)
+    failed: dict[str, list[tuple[int, Row]]] = field(default_factory=dict)
+    missing: str = ""
 
 
 def blocks_of(tasks: Sequence[Task], most: int) -> list[list[Task]]:
     """Tasks cut into blocks of at most `most` pictures and `PIXELS` pixels; a block ends where a
-    shard does, so that a stop costs one shard."""
+    group does, so that a stop costs one shard."""
     blocks: list[list[Task]] = []
     pixels = 0
     for task in tasks:
         size = task.pixels * (1 + max((len(rows) for rows in task.rows.values()), default=0))
         last = blocks[-1] if blocks else []
         full = len(last) == most or pixels + size > PIXELS
-        if not last or full or last[-1].shards != task.shards:
+        if not last or full or last[-1].group != task.group:
             blocks.append([])
             pixels = 0
         blocks[-1].append(task)
@@ -48,9 +54,9 @@ def blocks_of(tasks: Sequence[Task], most: int) -> list[list[Task]]:
     return blocks
 
 
-def ready(
+def read_ahead(
     tasks: Sequence[Task], root: Path, settings: Extract, views: Mapping[str, View], meter: Meter
-) -> Iterator[list[Ready]]:
+) -> Iterator[list[Inputs]]:
     """Blocks of tasks with what their views need; the next block is made ready meanwhile.
 
     root: the folder that the pictures' paths start from.
@@ -59,7 +65,7 @@ def ready(
     with ThreadPoolExecutor(settings.readers) as pool:
         reading: dict[str, Future[images.Picture]] = {}
 
-        def start(block: list[Task]) -> list["Future[Ready]"]:
+        def start(block: list[Task]) -> list["Future[Inputs]"]:
             nonlocal reading
             # A picture at the border of two shards is in both blocks, and read once.
             reading = {
@@ -68,9 +74,9 @@ def ready(
                 for task in block
             }
             # Each waits for a picture that was asked for before it, so none waits for ever.
-            return [pool.submit(_prepare, task, reading[task.path], views, meter) for task in block]
+            return [pool.submit(_inputs, task, reading[task.path], views, meter) for task in block]
 
-        ahead: list[Future[Ready]] = []
+        ahead: list[Future[Inputs]] = []
         for block, following in zip_longest(blocks, blocks[1:], fillvalue=[]):
             current = ahead or start(block)
             ahead = start(following)
@@ -82,40 +88,52 @@ def ready(
 
 def _read(path: Path, known: str, meter: Meter) -> images.Picture:
     """The picture with the id `known`. A file that is gone or changed since `prepare` is
-    `missing`: a disk that is not mounted must not fill the cache with failures."""
-    changed = images.PictureError("the file has changed since `emocache prepare`", "missing")
+    `missing`: a disk that is not mounted must not fill the cache with failures. Only bytes that
+    the index knows can fail for good."""
+    changed = "the file has changed since `emocache prepare`"
     try:
         with meter.measure("read"):
             data = images.load(path)
+    except images.PictureError as error:
+        why = error.reason if error.status == "missing" else f"{changed}: {error.reason}"
+        raise images.PictureError(why, "missing") from None
+    try:
         with meter.measure("decode"):
             picture = images.read(data)
-    except images.PictureError as error:
-        # Only the bytes that the index knows are a failure that lasts.
-        lasts = error.status == "missing" or _bytes_of(path) == known
-        raise (error if lasts else changed) from None
+    except images.PictureError:
+        if hashlib.sha256(data).hexdigest() == known:
+            raise
+        raise images.PictureError(changed, "missing") from None
     if picture.id != known:
-        raise changed
+        raise images.PictureError(changed, "missing")
     return picture
 
 
-def _bytes_of(path: Path) -> str:
-    """SHA-256 of a file, or "" where it cannot be read."""
-    try:
-        return sha256_file(path) if path.is_file() else ""
-    except OSError:
-        return ""
-
-
-def _prepare(
+def _inputs(
     task: Task, reading: "Future[images.Picture]", views: Mapping[str, View], meter: Meter
-) -> Ready:
+) -> Inputs:
+    done = Inputs(task)
     try:
         picture = reading.result()
     except images.PictureError as error:
-        return Ready(task, error=error)
+        if error.status == "missing":
+            done.missing = error.reason
+        else:
+            done.failed = {
+                name: [(row, _failed(error)) for row, _ in rows] for name, rows in task.rows.items()
+            }
+        return done
     with meter.measure("prepare"):
-        inputs = {
-            name: [views[name].prepare(Subject(picture.pixels, box)) for _, box in rows]
-            for name, rows in task.rows.items()
-        }
-    return Ready(task, inputs)
+        for name, rows in task.rows.items():
+            for row, box in rows:
+                try:
+                    it = views[name].prepare(Subject(picture.pixels, box))
+                except images.PictureError as error:  # of this box alone: the others go on
+                    done.failed.setdefault(name, []).append((row, _failed(error)))
+                else:
+                    done.given.setdefault(name, []).append((row, it))
+    return done
+
+
+def _failed(error: images.PictureError) -> Row:
+    return Row(error.status, reason=error.reason)

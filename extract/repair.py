@@ -1,22 +1,24 @@
 """Mend a cache: take out what is damaged, extract exactly those rows again, look once more."""
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cache.check import Damage, Findings, identify, verify
 from cache.errors import CacheError, KeyMismatch
 from cache.index import Index, index_damage, recover_index
-from cache.keys import in_short, key_of
+from cache.keys import in_short
 from cache.lock import only_writer
 from cache.paths import index_folder, view_names
+from cache.progress import Progress, silent
 from cache.retract import retract
 from cache.settings import Cache
+from extract.loaded import Networks
 from extract.prepare import prepare
-from extract.run import Outcome, extract, give_definitions
+from extract.run import Outcome, extract
 from extract.settings import Data, Extract
-from extract.views import Networks, View
+from extract.views import View, give_definitions
 
 
 @dataclass
@@ -36,7 +38,7 @@ def repair(
     settings: Extract,
     views: Mapping[str, View],
     networks: Networks,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = silent,
 ) -> Repaired:
     """Make a damaged cache whole again, from what is proven and from the pictures.
 
@@ -64,6 +66,8 @@ def repair(
 
 
 def _mend_index(data: Data, cache: Cache) -> None:
+    """Put an index there that is made anew from the data set, if the shards prove that its rows
+    are the same."""
     with tempfile.TemporaryDirectory(prefix=".index.", suffix=".partial", dir=cache.root) as folder:
         prepare(data, Path(folder))
         index = Index.read(Path(folder))
@@ -88,10 +92,10 @@ def _require_same_keys(
                 f"{root} has a damaged view {name!r} that the settings do not have: set "
                 f"views.{name} as it was"
             )
-        (stored, _), parts = identify(root, name), views[name].parts(networks)
-        if stored and stored.spec.key != key_of(parts):
+        stored, _ = identify(root, name)
+        if stored and stored.spec.key != views[name].key(networks):
+            why = in_short(stored.spec.parts, views[name].parts(networks))
             raise KeyMismatch(
-                f"view {name!r} was made with other settings than these "
-                f"({in_short(stored.spec.parts, parts)}): repair it with those, or run "
-                "`emocache extract` to replace it"
+                f"view {name!r} was made with other settings than these ({why}): repair it with "
+                "those, or run `emocache extract` to replace it"
             )

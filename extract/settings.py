@@ -18,15 +18,25 @@ def _several(value: Any) -> Any:
 
 
 class Settings(BaseModel):
+    """A section of `params.yaml`, whose comments say what each setting does."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Data(Settings):
+    """name: of the reader, a file of `extract.datasets`; root: where the data set lies."""
+
     name: str = "emotic"
     root: Path = Path("data/emotic")
 
 
 class Weights(Settings):
+    """Where weights come from: see `extract.weights`.
+
+    source: tried in this order; folder: the user's own; store: what was fetched before; untrained:
+    networks that may run on random numbers; hub_timeout: seconds until a hub is out of reach.
+    """
+
     source: Annotated[list[Source], Field(min_length=1), BeforeValidator(_several)] = [
         "folder",
         "store",
@@ -40,11 +50,16 @@ class Weights(Settings):
 
 
 class Body(Settings):
+    """network: the backbone; size: pixels a side of the square it sees, as in the others."""
+
     network: str = "resnet50"
     size: Side = 128
 
 
 class Head(Settings):
+    """detector: of faces; score: the least of a face; enlarge: side of the head's square, in longer
+    sides of the face's box."""
+
     network: str = "resnet50"
     size: Side = 128
     detector: str = "blazeface"
@@ -53,6 +68,9 @@ class Head(Settings):
 
 
 class Objects(Settings):
+    """detector: of objects; mask: `subject` paints the person over before objects are sought,
+    `drop` leaves out what was found of the person; k: objects kept; score: the least of one."""
+
     network: str = "resnet50"
     size: Side = 128
     detector: str = "fasterrcnn_resnet50_fpn_v2"
@@ -62,26 +80,36 @@ class Objects(Settings):
 
 
 class Depth(Settings):
+    """grid: cells a side that the depth map is shrunk to."""
+
     network: str = "Intel/dpt-hybrid-midas"
     size: Side = 384
     grid: Annotated[int, Field(ge=1, le=64)] = 8
 
 
 class Scene(Settings):
+    """Of the whole picture."""
+
     network: str = "resnet50"
     size: Side = 224
 
 
 class Labels(Settings):
+    """network: a text encoder; pooling: over its tokens."""
+
     network: str = "bert-base-uncased"
     pooling: Literal["mean", "cls"] = "mean"
 
 
 class Words(Settings):
-    network: str | None = None  # none: the view is left out
+    """network: a vocabulary of word vectors; null: the view is left out."""
+
+    network: str | None = None
 
 
 class Views(Settings):
+    """The views, and the arithmetic of their networks."""
+
     body: Body = Body()
     head: Head = Head()
     objects: Objects = Objects()
@@ -93,6 +121,13 @@ class Views(Settings):
 
 
 class Extract(Settings):
+    """How an extraction runs; nothing here is part of a key.
+
+    block: pictures decoded together; batch: inputs in one forward pass; readers: threads that read
+    pictures; workers: processes that compute, 0 for this one alone, or one for each GPU; cluster: a
+    Dask scheduler whose workers compute.
+    """
+
     block: Annotated[int, Field(ge=1)] = 32
     batch: Annotated[int, Field(ge=1)] = 32
     readers: Annotated[int, Field(ge=1, le=256)] = 2

@@ -7,22 +7,25 @@ Raise a view's `version` when its code changes a number.
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from cache.boxes import Box, clip, is_subject, square_around
+from cache.index import Index
+from cache.keys import key_of
 from cache.spec import ArraySpec, Row, RowSpace, ViewSpec
-from extract import backbones, detectors, images
+from extract import images
 from extract import settings as config
-from extract.meter import Meter
-from extract.weights import Weights, find
+from extract.backbones import backbones
+from extract.detectors import Detections, detectors
+from extract.families import Families
+from extract.loaded import Networks
 
 if TYPE_CHECKING:
     import torch
-
-VIEW_NAMES = ("body", "head", "objects", "depth", "scene", "labels", "words")
 
 
 @dataclass(frozen=True)
@@ -31,69 +34,11 @@ class Subject:
     in pixels (None for a whole picture)."""
 
     pixels: np.ndarray
-    box: tuple[float, float, float, float] | None = None
+    box: Box | None = None
 
 
-@dataclass
-class Networks:
-    """The frozen networks of one run: weights found once, each network loaded when first used.
-
-    batch: how many inputs run together; precision: see `Network`; meter: counts their seconds;
-    map: as Python's, for work beside the networks, perhaps in threads.
-    """
-
-    settings: config.Weights
-    device: Callable[[], str] = lambda: "cpu"  # asked only when a network is loaded
-    on_load: Callable[[Weights], None] = lambda weights: None
-    batch: int = 32
-    precision: config.Precision = "float32"
-    meter: Meter = field(default_factory=Meter)
-    map: Callable[..., Iterable[Any]] = map
-    _found: dict[str, Weights] = field(default_factory=dict)
-    _loaded: dict[tuple[str, str], Any] = field(default_factory=dict)
-
-    def weights(self, name: str) -> Weights:
-        if name not in self._found:
-            self._found[name] = find(name, self.settings)
-        return self._found[name]
-
-    def backbone(self, name: str, kind: str) -> Any:
-        return self._load(name, kind, backbones.load_backbone)
-
-    def detector(self, name: str, kind: str) -> Any:
-        return self._load(name, kind, detectors.load_detector)
-
-    @property
-    def loaded(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(name for name, _ in self._loaded))
-
-    def _load(self, name: str, kind: str, load: Callable[..., Any]) -> Any:
-        if (name, kind) not in self._loaded:
-            self.on_load(self.weights(name))
-            with self.meter.measure("load"):
-                network = load(name, self.settings, self.device(), kind)
-            network.batch, network.precision = self.batch, self.precision
-            self._loaded[name, kind] = Timed(network, self)
-        return self._loaded[name, kind]
-
-
-class Timed:
-    """A network whose calls are counted by the meter of its run."""
-
-    def __init__(self, network: Any, run: Networks):
-        self.network, self.run = network, run
-
-    def __call__(self, *inputs: Any, **more: Any) -> Any:
-        with self.run.meter.measure(f"network {self.network.name}"):
-            result = self.network(*inputs, **more)
-            if self.network.device.type == "cuda":  # which goes on by itself, and bills the next
-                import torch
-
-                torch.cuda.synchronize(self.network.device)
-            return result
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.network, name)
+# A person, and the picture (3, H, W) that a detector sees, where it is not the person's own.
+Seen = tuple[Subject, "torch.Tensor | None"]
 
 
 class View:
@@ -104,20 +49,27 @@ class View:
     kind: ClassVar[str] = "picture"  # of the backbone
     finds: ClassVar[str] = ""  # kind of the detector, for views that have one
     version: ClassVar[int] = 1
-    definitions: Sequence[Mapping[str, str]] = ()  # `Index.definitions`, where rows are labels
+    # `Index.definitions`, where rows are labels: see `give_definitions`
+    definitions: Sequence[Mapping[str, str]] | None = None
 
     def __init__(self, settings: Any, dtype: str = "float16"):
         self.settings, self.dtype = settings, dtype
 
     def network_names(self) -> list[str]:
         """The frozen networks the view runs."""
-        return [self.settings.network, *([self.settings.detector] if self.finds else [])]
+        return [name for _, name, _ in self._networks()]
 
     def backbone(self, networks: Networks) -> Any:
+        """The network that gives its features."""
         return networks.backbone(self.settings.network, self.kind)
 
     def detector(self, networks: Networks) -> Any:
+        """The network that finds what it looks at."""
         return networks.detector(self.settings.detector, self.finds)
+
+    def key(self, networks: Networks) -> str:
+        """The content key of its rows: see `cache.keys`."""
+        return key_of(self.parts(networks))
 
     def parts(self, networks: Networks) -> dict[str, Any]:
         """Everything that decides the view's numbers, by name."""
@@ -131,18 +83,22 @@ class View:
             "dtype": self.dtype,
         }
 
+    def _networks(self) -> list[tuple[Families[Any], str, str]]:
+        """Each network's register, name and kind."""
+        found: list[tuple[Families[Any], str, str]] = [
+            (backbones, self.settings.network, self.kind)
+        ]
+        if self.finds:
+            found.append((detectors, self.settings.detector, self.finds))
+        return found
+
     def _identities(self, networks: Networks) -> dict[str, Any]:
         """Each network's weight hash and its rule: what it does to the pixels it is given."""
-        name = self.settings.network
-        backbones.backbones.get(name, self.kind)  # a wrong name is said before weights are sought
-        weights = networks.weights(name)
-        rule = backbones.describe(name, weights, self.kind)
-        found = {name: {"sha256": weights.sha256, "rule": rule}}
-        if self.finds:
-            name = self.settings.detector
-            detectors.detectors.get(name, self.finds)
+        found = {}
+        for families, name, kind in self._networks():
+            families.get(name, kind)  # a wrong name is said before weights are sought
             weights = networks.weights(name)
-            rule = detectors.describe(name, weights, self.finds)
+            rule = families.describe(weights, kind)
             found[name] = {"sha256": weights.sha256, "rule": rule}
         return found
 
@@ -159,24 +115,30 @@ class View:
         )
 
     def facts(self, networks: Networks) -> dict[str, Any]:
+        """What readers want to know of the view, and what decides no number."""
         return {}
 
-    def arrays(self, networks: Networks) -> Mapping[str, ArraySpec]:
-        raise NotImplementedError
+    def arrays(self, networks: Networks) -> dict[str, ArraySpec]:
+        """What it keeps of a row: `features`, as wide as the backbone's, and what a view adds."""
+        width = self.backbone(networks).width
+        return {"features": ArraySpec((width,), self.dtype, dims=("feature",))}
 
     def subject(self, label: Mapping[str, str]) -> Any:
         """What `prepare` takes for a label of `definitions`, where rows are labels: here the
         definition."""
         return label["definition"]
 
-    def prepare(self, subject: Subject) -> Any:
+    def prepare(self, subject: Any) -> Any:
         """What `compute` takes for this subject: all that can be done before a network is asked,
-        in a thread beside the networks."""
+        in a thread beside the networks. Raises PictureError for a box without a pixel."""
         return subject
 
     def compute(self, inputs: Sequence[Any], networks: Networks) -> list[Row]:
-        """One row for each prepared subject, in order. It does not depend on the others."""
-        raise NotImplementedError
+        """One row for each prepared subject, in order. It does not depend on the others.
+
+        Here: squares (S, S, 3) uint8 through the backbone.
+        """
+        return [Row("ok", {"features": f}) for f in self._features(inputs, networks)]
 
     def run(self, subjects: Sequence[Any], networks: Networks) -> list[Row]:
         """Prepare and compute in one go."""
@@ -190,7 +152,7 @@ class View:
         return network(_stack(squares)).cpu().numpy()
 
     def _squares(
-        self, places: Sequence[tuple[np.ndarray, images.Box]], networks: Networks
+        self, places: Sequence[tuple[np.ndarray, Box]], networks: Networks
     ) -> list[np.ndarray]:
         """What a detector found, cut out of its picture and resized: (S, S, 3) each."""
         size = self.settings.size
@@ -205,15 +167,8 @@ class Body(View):
 
     name, space = "body", "persons"
 
-    def arrays(self, networks):
-        width = self.backbone(networks).width
-        return {"features": ArraySpec((width,), self.dtype, dims=("feature",))}
-
-    def prepare(self, subject):
+    def prepare(self, subject: Subject) -> np.ndarray:
         return images.resize(images.crop(subject.pixels, subject.box), self.settings.size)
-
-    def compute(self, inputs, networks):
-        return [Row("ok", {"features": f}) for f in self._features(inputs, networks)]
 
 
 class Head(View):
@@ -224,21 +179,19 @@ class Head(View):
 
     name, space, finds = "head", "persons", "faces"
 
-    def arrays(self, networks):
-        width = self.backbone(networks).width
-        return {
-            "features": ArraySpec((width,), self.dtype, dims=("feature",)),
+    def arrays(self, networks: Networks) -> dict[str, ArraySpec]:
+        return super().arrays(networks) | {
             "box": ArraySpec((4,), "float32", dims=("side",)),
             "score": ArraySpec((), "float32"),
         }
 
-    def prepare(self, subject):
+    def prepare(self, subject: Subject) -> Seen:
         return subject, _tensor(images.crop(subject.pixels, subject.box))
 
-    def compute(self, inputs, networks):
+    def compute(self, inputs: Sequence[Seen], networks: Networks) -> list[Row]:
         found = self.detector(networks)([crop for _, crop in inputs])
         rows: list[Row] = [Row("no_face") for _ in inputs]
-        heads: dict[int, tuple[np.ndarray, images.Box]] = {}
+        heads: dict[int, tuple[np.ndarray, Box]] = {}
         for number, ((subject, _), faces) in enumerate(zip(inputs, found, strict=True)):
             scores = np.asarray(faces.scores)
             if not len(scores) or scores.max() < self.settings.score:
@@ -247,10 +200,10 @@ class Head(View):
             height, width = subject.pixels.shape[:2]
             left, top = (math.floor(max(0.0, side)) for side in subject.box[:2])
             face = np.asarray(faces.boxes)[best] + (left, top, left, top)
-            if not images.clip(tuple(face), width, height):
+            if not clip(tuple(face), width, height):
                 continue  # found in the border about the crop: no pixel of the picture is in it
-            box = images.square_around(face, self.settings.enlarge, width, height)
-            rows[number] = Row("ok", {"box": np.asarray(box), "score": scores[best]})
+            box = square_around(face, self.settings.enlarge, width, height)
+            rows[number] = Row("ok", {"box": np.asarray(box), "score": np.asarray(scores[best])})
             heads[number] = subject.pixels, box
         squares = self._squares(list(heads.values()), networks)
         for number, features in zip(heads, self._features(squares, networks), strict=True):
@@ -270,10 +223,10 @@ class Objects(View):
 
     name, space, finds = "objects", "persons", "objects"
 
-    def facts(self, networks):
+    def facts(self, networks: Networks) -> dict[str, Any]:
         return {"classes": list(self.detector(networks).classes)}
 
-    def arrays(self, networks):
+    def arrays(self, networks: Networks) -> dict[str, ArraySpec]:
         width = self.backbone(networks).width
         detector = self.detector(networks)
         k = self.settings.k
@@ -290,12 +243,12 @@ class Objects(View):
             arrays["region"] = ArraySpec(region, self.dtype, dims=("object", "region_feature"))
         return arrays
 
-    def prepare(self, subject):
+    def prepare(self, subject: Subject) -> Seen:
         if self.settings.mask == "drop":
             return subject, None
         return subject, _tensor(images.mask_subject(subject.pixels, subject.box))
 
-    def compute(self, inputs, networks):
+    def compute(self, inputs: Sequence[Seen], networks: Networks) -> list[Row]:
         pictures, of = self._pictures(inputs)
         pixels = [picture.numpy().transpose(1, 2, 0) for picture in pictures]
         found = self.detector(networks)(pictures)
@@ -313,7 +266,7 @@ class Objects(View):
             for at, some in zip(of, kept, strict=True)
         ]
 
-    def _pictures(self, inputs) -> tuple[list["torch.Tensor"], list[int]]:
+    def _pictures(self, inputs: Sequence[Seen]) -> tuple[list["torch.Tensor"], list[int]]:
         """The pictures that the detector sees, (3, H, W), and which of them is each subject's."""
         if self.settings.mask == "subject":
             return [masked for _, masked in inputs], list(range(len(inputs)))
@@ -325,32 +278,35 @@ class Objects(View):
                 pictures.append(_tensor(subject.pixels))
         return pictures, [numbers[id(subject.pixels)] for subject, _ in inputs]
 
-    def _best(self, things, height: int, width: int, subject: Subject) -> list[int]:
-        """The k best things by falling score; equal scores as the detector gave them."""
+    def _best(self, things: Detections, height: int, width: int, subject: Subject) -> list[int]:
+        """Numbers of the k best things by falling score; equal scores as the detector gave them."""
         order = np.argsort(-things.scores, kind="stable")
         kept = [
             i
             for i in order[things.scores[order] >= self.settings.score].tolist()
-            if images.clip(tuple(things.boxes[i]), width, height)
+            if clip(tuple(things.boxes[i]), width, height)
         ]
         if self.settings.mask == "drop":
             kept = [i for i in kept if not is_subject(things.boxes[i], subject.box)]
         return kept[: self.settings.k]
 
-    def _row(self, things, kept: list[int], features: np.ndarray) -> Row:
+    def _row(self, things: Detections, kept: list[int], features: np.ndarray) -> Row:
         values = {
             "features": self._pad(features, features.shape[1:], "float32"),
             "box": self._pad(things.boxes[kept], (4,), "float32"),
             "label": self._pad(things.labels[kept], (), "int16", -1),
             "score": self._pad(things.scores[kept], (), "float32"),
-            "count": np.int16(len(kept)),
+            "count": np.asarray(len(kept), np.int16),
         }
         if things.regions is not None:
             shape = things.regions.shape[1:]
             values["region"] = self._pad(things.regions[kept], shape, "float32")
         return Row("ok" if kept else "no_object", values)
 
-    def _pad(self, values, shape, dtype, fill=0):
+    def _pad(
+        self, values: np.ndarray, shape: tuple[int, ...], dtype: str, fill: float = 0
+    ) -> np.ndarray:
+        """(k, *shape): the values, and the fill behind them."""
         padded = np.full((self.settings.k, *shape), fill, dtype)
         padded[: len(values)] = values
         return padded
@@ -362,18 +318,16 @@ class Depth(View):
 
     name, space, kind = "depth", "pictures", "depth"
 
-    def arrays(self, networks):
-        width = self.backbone(networks).width
+    def arrays(self, networks: Networks) -> dict[str, ArraySpec]:
         grid = self.settings.grid
-        return {
-            "features": ArraySpec((width,), self.dtype, dims=("feature",)),
+        return super().arrays(networks) | {
             "map": ArraySpec((grid, grid), self.dtype, dims=("row", "column")),
         }
 
-    def prepare(self, subject):
+    def prepare(self, subject: Subject) -> np.ndarray:
         return images.resize(subject.pixels, self.settings.size)
 
-    def compute(self, inputs, networks):
+    def compute(self, inputs: Sequence[np.ndarray], networks: Networks) -> list[Row]:
         from torch.nn.functional import adaptive_avg_pool2d
 
         features, maps = self.backbone(networks)(_stack(inputs))
@@ -387,15 +341,8 @@ class Scene(View):
 
     name, space = "scene", "pictures"
 
-    def arrays(self, networks):
-        width = self.backbone(networks).width
-        return {"features": ArraySpec((width,), self.dtype, dims=("feature",))}
-
-    def prepare(self, subject):
+    def prepare(self, subject: Subject) -> np.ndarray:
         return images.resize(subject.pixels, self.settings.size)
-
-    def compute(self, inputs, networks):
-        return [Row("ok", {"features": f}) for f in self._features(inputs, networks)]
 
 
 class LabelView(View):
@@ -403,12 +350,10 @@ class LabelView(View):
 
     space = "labels"
 
-    def parts(self, networks):
+    def parts(self, networks: Networks) -> dict[str, Any]:
+        if self.definitions is None:
+            raise ValueError(f"the view {self.name!r} has no key before `give_definitions`")
         return super().parts(networks) | {"definitions": list(self.definitions)}
-
-    def arrays(self, networks):
-        width = self.backbone(networks).width
-        return {"features": ArraySpec((width,), self.dtype, dims=("feature",))}
 
 
 class Labels(LabelView):
@@ -416,7 +361,7 @@ class Labels(LabelView):
 
     name, kind = "labels", "text"
 
-    def compute(self, inputs, networks):
+    def compute(self, inputs: Sequence[str], networks: Networks) -> list[Row]:
         network = self.backbone(networks)
         features = network(list(inputs), pooling=self.settings.pooling).cpu().numpy()
         return [Row("ok", {"features": f}) for f in features]
@@ -434,14 +379,15 @@ class Words(LabelView):
 
     name, kind = "words", "words"
 
-    def facts(self, networks):
-        taken = {one["label"]: self._vectors(one, networks)[0] for one in self.definitions}
+    def facts(self, networks: Networks) -> dict[str, Any]:
+        known = self.definitions or ()
+        taken = {one["label"]: self._vectors(one, networks)[0] for one in known}
         return {"from_definition": [name for name, text in taken.items() if text == "definition"]}
 
-    def subject(self, label):
+    def subject(self, label: Mapping[str, str]) -> Mapping[str, str]:
         return label
 
-    def compute(self, inputs, networks):
+    def compute(self, inputs: Sequence[Mapping[str, str]], networks: Networks) -> list[Row]:
         return [self._row(label, networks) for label in inputs]
 
     def _row(self, label: Mapping[str, str], networks: Networks) -> Row:
@@ -479,12 +425,11 @@ def make_views(settings: config.Views, dtype: str) -> dict[str, View]:
     return {name: view for name, view in views.items() if view.settings.network is not None}
 
 
-def is_subject(box: np.ndarray, subject: images.Box) -> bool:
-    """Whether a detected box (4,) is the person in the box `subject`: masking would have hidden
-    it, since more than half of it lies inside."""
-    low, high = np.maximum(box[:2], subject[:2]), np.minimum(box[2:], subject[2:])
-    inside = np.prod(np.clip(high - low, 0, None))
-    return bool(inside > 0.5 * np.prod(np.clip(box[2:] - box[:2], 0, None)))
+def give_definitions(views: Mapping[str, View], index: Index) -> None:
+    """Hand the labels of the index, with their definitions, to the views that read them."""
+    for view in views.values():
+        if view.space == "labels":
+            view.definitions = [dict(one) for one in index.definitions]
 
 
 def _tensor(pixels: np.ndarray) -> "torch.Tensor":

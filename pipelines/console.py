@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +10,9 @@ import typer
 from rich import markup
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from cache.statuses import FAILED
+from pipelines import wording
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -47,12 +50,31 @@ def say(result: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]], 
         show(result)
 
 
-def untrained(names: list[str]) -> None:
-    for name in names:
-        out.print(
-            f"[bold yellow]UNTRAINED[/] {escape(name)} runs on random weights: its features carry "
-            "no learned meaning"
-        )
+def untrained(networks: Iterable[str]) -> None:
+    """Say what rests on noise."""
+    for name in networks:
+        said = escape(wording.untrained(name))
+        out.print(said.replace(wording.UNTRAINED, f"[bold yellow]{wording.UNTRAINED}[/]", 1))
+
+
+def name_failures(reasons: Iterable[str]) -> None:
+    """Where persons were dropped because a picture failed (`unreadable`, or `body: unreadable` of a
+    view): which command names it."""
+    if any(reason.endswith(FAILED) for reason in reasons):
+        out.print("`emocache cache ls` names the pictures that could not be used, and why")
+
+
+def failed(pictures: Sequence[Mapping[str, str]]) -> None:
+    """How many pictures could not be used, as `cache.contents.quarantined` gives them."""
+    if not pictures:
+        return
+    one = len(pictures) == 1
+    first = f"{'it is' if one else 'the first:'} {pictures[0]['picture']}: {pictures[0]['reason']}"
+    out.print(
+        f"[yellow]{len(pictures):,} picture{'' if one else 's'} could not be used[/] "
+        f"({escape(first)}); `emocache cache ls` names {'it' if one else 'all of them'}, "
+        f"`emocache extract --retry` tries {'it' if one else 'them'} again"
+    )
 
 
 @contextlib.contextmanager
@@ -78,11 +100,3 @@ def bar(what: str, quiet: bool) -> Iterator[Callable[..., None]]:
     finally:
         if progress.live.is_started:
             progress.stop()
-
-
-def counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{n:,} {name}" for name, n in counts.items()) or "none"
-
-
-def duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

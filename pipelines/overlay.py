@@ -1,11 +1,16 @@
 """Draw on a picture what was found in it: persons, faces, objects with their weights, emotions."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-Box = tuple[float, float, float, float]  # x1 y1 x2 y2 in pixels of the picture
+from cache.boxes import Box
+
+if TYPE_CHECKING:  # which loads torch
+    from train.explain import Explanation
 
 # One colour a person, told apart also by readers who do not see red and green (after Okabe, Ito).
 PEOPLE = ("#ffd23f", "#56c8ff", "#ff9ad5", "#7de38d", "#ff9f5a", "#c3a6ff")
@@ -34,13 +39,33 @@ class PersonMark:
     emotions: Sequence[tuple[str, float]] = ()
     name: str = ""
 
+    @classmethod
+    def seen(cls, by: "Explanation", number: int) -> "PersonMark":
+        """What a head saw of one of the persons explained: the heaviest object first. No face and
+        no object where the head does not read their views."""
+        objects, face = [], None
+        if by.object_mask is not None:
+            for place in np.flatnonzero(by.object_mask[number]):
+                weight = None if by.attention is None else float(by.attention[number, place])
+                objects.append(
+                    ObjectMark(
+                        box=tuple(by.object_boxes[number, place].tolist()),
+                        name=by.classes[int(by.object_labels[number, place])],
+                        score=float(by.object_scores[number, place]),
+                        weight=weight,
+                    )
+                )
+        objects.sort(key=lambda mark: -(mark.weight or 0))
+        if by.head_mask is not None and by.head_mask[number]:
+            face = tuple(by.head_boxes[number].tolist())
+        return cls(box=tuple(by.boxes[number].tolist()), face=face, objects=objects)
+
 
 def draw(
     picture: Image.Image,
     people: Sequence[PersonMark],
     *,
     longest: int | None = None,
-    emotions: int = 3,
     zoom: float = 1.0,
 ) -> Image.Image:
     """A new RGB picture with every box and label; the given one is left as it is.
@@ -76,7 +101,7 @@ def draw(
     # Labels last, the most important first, so that the others make room for them.
     for number, person in enumerate(people):
         lines = [person.name] if person.name else []
-        lines += [f"{label} {chance:.2f}" for label, chance in person.emotions[:emotions]]
+        lines += [f"{label} {chance:.2f}" for label, chance in person.emotions]
         board.label(person.box, lines, PEOPLE[number % len(PEOPLE)])
     for mark in reversed(objects):
         # Never the detector's score: a number beside an object must mean one thing.
@@ -96,12 +121,11 @@ def _scaled(person: PersonMark, factor: float) -> PersonMark:
         x1, y1, x2, y2 = (float(side) * factor for side in box)
         return x1, y1, x2, y2
 
-    return PersonMark(
-        grow(person.box),
-        grow(person.face) if person.face is not None else None,
-        [ObjectMark(grow(m.box), m.name, m.score, m.weight) for m in person.objects],
-        person.emotions,
-        person.name,
+    return replace(
+        person,
+        box=grow(person.box),
+        face=grow(person.face) if person.face is not None else None,
+        objects=[replace(mark, box=grow(mark.box)) for mark in person.objects],
     )
 
 

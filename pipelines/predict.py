@@ -2,27 +2,30 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from cache.boxes import Box, clip, iou
+from cache.contents import weights_summary
 from cache.errors import DataError, KeyMismatch, SettingsError
-from cache.keys import in_short, key_of
+from cache.files import write_atomic
+from cache.keys import in_short
 from cache.spec import ArraySpec, Row
 from cache.statuses import STATUS
 from extract import images
-from extract.views import Networks, Subject, View, make_views
+from extract.loaded import Networks
+from extract.views import Subject, View, make_views
 from pipelines.overlay import PersonMark, draw
-from pipelines.report_data import mark_of
 from pipelines.settings import Settings
-from pipelines.stages import device_of, in_words, networks_of
+from pipelines.workplace import device_of, networks_of
 from train.checkpoint import load_head
 from train.data import Features, ViewData, from_arrays
-from train.run import explain_features
+from train.explain import explain_features
 
-Box = tuple[float, float, float, float]
 SAME = 0.7  # IoU above which two boxes show the same thing
 
 
@@ -49,7 +52,7 @@ class Predictor:
         }
         for name, view in views.items():
             known = info["views"][name]
-            if key_of(view.parts(networks)) != known["key"]:
+            if view.key(networks) != known["key"]:
                 why = in_short(known["parts"], view.parts(networks))
                 raise KeyMismatch(
                     f"view {name!r} as set here is not what the head was fitted on ({why}): set "
@@ -61,31 +64,37 @@ class Predictor:
         """Boxes of the people found, clipped to the picture, by falling score.
 
         Detectors without non-maximum suppression may report one person twice; of boxes that
-        overlap by more than `SAME` (IoU), the better stays.
+        overlap by more than `SAME` (IoU), the better stays. Raises SettingsError for a detector
+        that does not know the class person.
         """
         import torch
         from torchvision.ops import nms
 
-        detector = self.networks.detector(self.settings.predict.detector, "people")
+        name = self.settings.predict.detector
+        detector = self.networks.detector(name, "objects")
+        if "person" not in detector.classes:
+            raise SettingsError(
+                f"predict.detector: {name} does not know the class person, so it cannot find "
+                "people: name another detector of objects"
+            )
         pixels = torch.from_numpy(np.ascontiguousarray(picture.pixels.transpose(2, 0, 1)))
         (found,) = detector([pixels])
-        sure = found[np.asarray(found.scores) >= self.settings.predict.score]
+        person = found.labels == detector.classes.index("person")
+        sure = found[person & (found.scores >= self.settings.predict.score)]
         once = nms(torch.from_numpy(sure.boxes), torch.from_numpy(sure.scores), SAME)
         boxes = sure.boxes[once.numpy()].tolist()
-        inside = [images.clip(box, picture.width, picture.height) for box in boxes]
+        inside = [clip(box, picture.width, picture.height) for box in boxes]
         return [box for box in inside if box is not None]
 
     def features(self, picture: images.Picture, boxes: Sequence[Box]) -> Features:
         """The head's views of these people, rounded as the cache rounds them."""
         persons = [Subject(picture.pixels, box) for box in boxes]
         whole = [Subject(picture.pixels)]
-        views = {
-            name: self._view(view, persons if view.space == "persons" else whole)
-            for name, view in self.views.items()
-        }
-        views["labels"] = None
         return from_arrays(
-            views={name: view for name, view in views.items() if view is not None},
+            views={
+                name: self._view(view, persons if view.space == "persons" else whole)
+                for name, view in self.views.items()
+            },
             boxes=np.asarray(boxes, np.float32).reshape(-1, 4),
             sizes=np.asarray([[picture.width, picture.height]]),
             pictures=np.zeros(len(boxes), np.int64),
@@ -97,13 +106,9 @@ class Predictor:
         rows = view.run(subjects, self.networks)
         spec = view.spec(self.networks)
         return ViewData(
-            space=view.space,
+            spec=spec,
             arrays={name: _column(name, array, rows) for name, array in spec.arrays.items()},
             status=np.array([STATUS[row.status] for row in rows], np.uint8),
-            key=spec.key,
-            parts=spec.parts,
-            weights=spec.weights,
-            facts=spec.facts,
         )
 
 
@@ -128,8 +133,9 @@ def predict(
 
     boxes: people as x1 y1 x2 y2 in pixels, for a single picture, instead of the detector's.
     A picture that cannot be read is a result with a reason, the others go on; every result has the
-    same keys. Objects come by falling weight of the head's attention. Labels that no training
-    person had get no score, and are named in `not_learned`.
+    same keys. Objects come by falling weight of the head's attention; of a head whose `views` are
+    without objects or heads there are none. Labels that no training person had get no score, and
+    are named in `not_learned`.
     """
     if boxes and len(pictures) != 1:
         raise SettingsError("--box gives people of one picture: name just one picture")
@@ -148,9 +154,9 @@ def predict(
         "head": info["head"],
         "dataset": info["dataset"],
         "note": info["note"],
+        "views": sorted(info["views"]),
         "not_learned": [label for label, count in info["positives"].items() if not count],
-        "weights": sorted({in_words(one) for one in weights}),
-        "untrained": sorted({one["network"] for one in weights if not one["trained"]}),
+        **weights_summary(weights),
     }
 
 
@@ -178,13 +184,15 @@ def _one(
         picture = images.read(path)
     except images.PictureError as error:
         return {**result, "status": error.status, "reason": error.reason}
+    inside = []
     for box in boxes:
-        if images.clip(box, picture.width, picture.height) is None:
+        clipped = clip(box, picture.width, picture.height)
+        if clipped is None:
             raise DataError(
                 f"--box {','.join(f'{side:g}' for side in box)} lies outside {path}, which is "
                 f"{picture.width} x {picture.height} pixels"
             )
-    inside = [images.clip(box, picture.width, picture.height) for box in boxes]
+        inside.append(clipped)
     people = inside or predictor.people(picture)
     if not people:
         reason = f"no person above predict.score {predictor.settings.predict.score}"
@@ -201,7 +209,7 @@ def _one(
             if learned[seen.labels[i]]
         ]
         mark = replace(
-            mark_of(number, seen), name=f"person {number + 1}", emotions=tuple(emotions[:top])
+            PersonMark.seen(seen, number), name=f"person {number + 1}", emotions=emotions[:top]
         )
         marks.append(mark)
         described.append(
@@ -223,7 +231,9 @@ def _one(
     result["people"] = described
     if overlay is not None:
         shown = marks if len(marks) == 1 else _shared(marks)
-        draw(Image.fromarray(picture.pixels), shown).save(overlay, quality=90)
+        held = BytesIO()
+        draw(Image.fromarray(picture.pixels), shown).save(held, "JPEG", quality=90)
+        write_atomic(overlay, held.getvalue())
         result["overlay"] = str(overlay)
     return result
 
@@ -236,17 +246,8 @@ def _shared(marks: Sequence[PersonMark]) -> list[PersonMark]:
     for mark in marks:
         own = []
         for thing in mark.objects:
-            if all(_overlap(thing.box, box) <= SAME for box in drawn):
+            if (iou(np.array(thing.box), np.array(drawn)) <= SAME).all():
                 drawn.append(thing.box)
                 own.append(replace(thing, weight=None))
         people.append(replace(mark, objects=own))
     return people
-
-
-def _overlap(a: Box, b: Box) -> float:
-    """Intersection over union of two boxes."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    shared = max(width, 0) * max(height, 0)
-    both = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
-    return shared / (both - shared) if shared else 0.0

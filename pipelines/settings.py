@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from cache.errors import SettingsError
 from cache.settings import Cache
 from extract.settings import Data, Extract, Score, Views, Weights
-from pipelines.demo_settings import Demo
+from pipelines.demo.settings import Demo
 from train.settings import Evaluate, Train, Tune
 
 

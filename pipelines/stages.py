@@ -1,81 +1,32 @@
 """What each command does: settings in, files and plain values out. No printing, no parsing."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cache.errors import DataError, EmocacheError, SettingsError
+from cache.contents import quarantined, weights_in_words, weights_summary
+from cache.errors import DataError, EmocacheError
 from cache.index import Index
+from cache.paths import view_names
+from cache.progress import Progress, silent
 from cache.statuses import FAILED
+from cache.store import open_view
+from pipelines.results import RESULTS, Results
 from pipelines.settings import Settings
+from pipelines.workplace import device_of, index_of, networks_of, views_of
 
-if TYPE_CHECKING:  # train.run loads torch, and not every command needs it
-    from extract.views import Networks
-    from train.run import Scores
-
-Progress = Callable[[int, int], None]
-RESULTS = Path("results")
-
-
-def device_of(settings: Settings) -> str:
-    """The device that `auto` stands for here: a GPU where torch sees one, else the CPU.
-
-    Raises SettingsError for a device that is not here.
-    """
-    if settings.device == "cpu":
-        return "cpu"
-    import torch
-
-    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if settings.device == "auto":
-        return next((kind for kind, found in here.items() if found), "cpu")
-    kind, _, number = settings.device.partition(":")
-    if not here[kind] or (number and int(number) >= torch.cuda.device_count()):
-        raise SettingsError(f"device {settings.device} is not here: set device to auto or cpu")
-    return settings.device
+if TYPE_CHECKING:
+    from train.scores import Scores
 
 
 def prepare(settings: Settings) -> dict[str, Any]:
+    """The annotation -> the index: what `extract.prepare.Prepared` says of it."""
     from extract.prepare import prepare as read
 
     return read(settings.data, settings.cache.root, workers=settings.extract.readers).as_dict()
-
-
-def index_of(settings: Settings) -> Index:
-    """The cache's index, of the data set that the settings name: DataError for another. Where the
-    pictures lie may differ from one machine to the next, so `data.root` is not compared."""
-    index, data = Index.read(settings.cache.root), settings.data
-    if index.dataset != data.name:
-        raise DataError(
-            f"the index in {settings.cache.root} holds {index.dataset}, the settings say "
-            f"{data.name} ({data.root}): run `emocache prepare`, or set data.name or cache.root"
-        )
-    return index
-
-
-def views_of(settings: Settings, index: Index) -> dict[str, Any]:
-    from extract.run import give_definitions
-    from extract.views import make_views
-
-    views = make_views(settings.views, settings.cache.dtype)
-    give_definitions(views, index)
-    return views
-
-
-def networks_of(
-    settings: Settings, on_load: Callable[[Any], None] = lambda weights: None
-) -> "Networks":
-    from extract.views import Networks
-
-    return Networks(
-        settings.weights,
-        lambda: device_of(settings),
-        on_load,
-        settings.extract.batch,
-        settings.views.precision,
-    )
 
 
 def plan(settings: Settings, probe: bool = True) -> dict[str, Any]:
@@ -84,8 +35,8 @@ def plan(settings: Settings, probe: bool = True) -> dict[str, Any]:
     nothing."""
     from cache.share import offered
     from extract.estimate import estimate
-    from extract.plan import make_plan
-    from extract.run import from_others, networks_needed
+    from extract.plan import make_plan, networks_needed
+    from extract.run import from_others
 
     networks = networks_of(settings)
     index = index_of(settings)
@@ -102,10 +53,10 @@ def plan(settings: Settings, probe: bool = True) -> dict[str, Any]:
             n: f"{why}; {len(taken[n])} from cache.take_from" if n in taken else why
             for n, why in reasons.items()
         }
-    root, warnings = settings.data.root, []
-    if not root.expanduser().is_dir():
+    root, pictures, warnings = settings.cache.root, settings.data.root, []
+    if not pictures.expanduser().is_dir():
         stop = "`extract` would refuse" if found.pictures else "nothing needs it now"
-        warnings.append(f"there is no folder {root}, {stop}: set data.root to the pictures")
+        warnings.append(f"there is no folder {pictures}, {stop}: set data.root to the pictures")
     estimated = None
     if probe and not found.empty and not warnings:
         try:
@@ -120,6 +71,7 @@ def plan(settings: Settings, probe: bool = True) -> dict[str, Any]:
             for name, rows in found.rows.items()
         },
         "pictures": found.pictures,
+        "failed": _failed(root, index, sorted(set(view_names(root)) & set(views))),
         "estimate": estimated,
         "untrained": sorted(
             name for name in networks_needed(found, views) if not networks.weights(name).trained
@@ -134,8 +86,12 @@ def extract(
     on_load: Callable[[Any], None] = lambda weights: None,
     retry: bool = False,
 ) -> dict[str, Any]:
-    """progress: called with pictures done, pictures in all, and rates in words. retry: try again
-    what failed: pictures that `prepare` could not read, and rows that are in the cache as failed.
+    """Pictures -> features, in the cache: rows written by view and status, and which pictures
+    failed.
+
+    progress: called with pictures done, pictures in all, and rates in words; on_load: with the
+    `Weights` of each network as it is loaded. retry: try again what failed: pictures that `prepare`
+    could not read, and rows that are in the cache as failed.
     """
     from extract.run import extract as run
 
@@ -152,20 +108,43 @@ def extract(
     outcome = run(
         settings.data, settings.cache, settings.extract, views, networks, step, retry=retry
     )
+    failed = [name for name, found in outcome.rows.items() if set(found) & set(FAILED)]
     return {
         "rows": {name: dict(statuses) for name, statuses in outcome.rows.items()},
+        "failed": _failed(settings.cache.root, index, failed) if failed else [],
         "taken": outcome.taken,
         "why": outcome.reasons,
-        "networks": [networks.weights(name).words() for name in outcome.networks],
+        "networks": [weights_in_words(networks.weights(n).facts()) for n in outcome.networks],
         "untrained": [n for n in outcome.networks if not networks.weights(n).trained],
         "speed": outcome.speed,
         "skipped": outcome.skipped,
     }
 
 
+def repair(settings: Settings, progress: Progress = silent) -> dict[str, Any]:
+    """Take what is damaged out of the cache, and compute exactly those rows again: what was found,
+    rows computed by view, what was left."""
+    from extract.repair import repair as mend
+    from extract.views import make_views
+
+    used: list[Any] = []
+    networks = networks_of(settings, used.append)
+    views = make_views(settings.views, settings.cache.dtype)
+    done = mend(settings.data, settings.cache, settings.extract, views, networks, progress)
+    return {
+        "damages": [asdict(damage) for damage in done.damages],
+        "rows": done.rows,
+        "skipped": done.outcome.skipped,
+        "left": [asdict(damage) for damage in done.left],
+        "untrained": [weights.network for weights in used if not weights.trained],
+    }
+
+
 def train(
     settings: Settings, progress: Callable[[dict[str, Any]], None] | None = None
 ) -> dict[str, Any]:
+    """Features -> a head and its curves: what train.json holds. progress: called with a row of the
+    curves after each epoch."""
     from train.run import train_head
 
     index_of(settings)
@@ -174,59 +153,33 @@ def train(
 
 
 def evaluate(settings: Settings, head_named: str | None = None) -> dict[str, Any]:
-    """head_named: what the fitted head must be, where the user said so."""
+    """The fitted head on a split, written into the results folder: what `Results.read_metrics`
+    gives. head_named: what the head must be, where the user said so; DataError for another."""
     from cache.audit import gaps, leaked_persons
-    from pipelines.evaluation import evaluate as measure
-    from train.checkpoint import cache_key
-    from train.run import score
+    from pipelines.evaluation import measure
+    from train.run import open_head
 
-    index = index_of(settings)
+    index_of(settings)
+    results, root, split = Results(), settings.cache.root, settings.evaluate.split
     device = device_of(settings)
-    head = RESULTS / "head"
-    split = settings.evaluate.split
-    scores = score(settings.cache.root, head, split, device)
-    # Thresholds come from val; data without a val split have none, and no F1 or Jaccard.
-    has_val = bool((index.splits[index.person_status == "ok"] == "val").any())
-    val = score(settings.cache.root, head, "val", device) if has_val and split != "val" else None
-    info = scores.info
-    if head_named not in (None, info["head"]):
+    opened = open_head(root, results.head, device, settings.train.memory)
+    if head_named not in (None, opened.info["head"]):
         raise DataError(
-            f"train.head is set to {head_named}, and {head} holds {info['head']}: run `emocache "
-            "train` with that setting first"
+            f"train.head is set to {head_named}, and {results.head} holds {opened.info['head']}: "
+            "run `emocache train` with that setting first"
         )
-    weights = [weights for view in info["views"].values() for weights in view["weights"]]
-    provenance = {
-        "dataset": scores.dataset,
-        "note": _note(scores),
-        "cache_key": cache_key(info, scores.index),
-        "fitted_on": {
-            "dataset": info["dataset"],
-            "note": info["note"],
-            "cache_key": cache_key(info, info["index"]),
-        },
-        "head": info["head"],
-        "head_sha256": info["sha256"],
-        "seed": info["seed"],
-        "best_epoch": info["best_epoch"],
-        "device": device,
-        "weights": sorted({in_words(one) for one in weights}),
-        "untrained": sorted({one["network"] for one in weights if not one["trained"]}),
-        "versions": info["versions"],
-        "leaks_not_sought": gaps(settings.cache.root),
-    }
-    return measure(
-        scores,
-        list(scores.labels),
-        settings.evaluate,
-        provenance,
-        val=val,
-        leaked=leaked_persons(settings.cache.root, split),
-        mean_distribution=scores.train_mean,
-        folder=RESULTS,
-    )
+    scores = opened.scores(split)
+    # Thresholds come from val; where no person of val counts there are none, and no F1 or Jaccard.
+    apart = split != "val" and len(opened.features.rows("val")) > 0
+    val = opened.scores("val") if apart else None
+    provenance = {**_provenance(scores), "device": device, "leaks_not_sought": gaps(root)}
+    leaked = leaked_persons(root, split)
+    found = measure(scores, settings.evaluate, provenance, val=val, leaked=leaked)
+    found.write(results)
+    return found.metrics
 
 
-def probe(settings: Settings, progress: Progress = lambda done, total: None) -> dict[str, Any]:
+def probe(settings: Settings, progress: Progress = silent) -> dict[str, Any]:
     """What each view is worth to a linear head."""
     from train.probe import probe as measure
 
@@ -237,16 +190,46 @@ def probe(settings: Settings, progress: Progress = lambda done, total: None) -> 
 
 def compare(settings: Settings, a: Path, b: Path) -> dict[str, Any]:
     """The heads of two results folders on the persons that both have scored."""
-    from pipelines.evaluation import compare as measure
+    from pipelines.comparison import compare as measure
 
     return measure(a, b, settings.evaluate)
 
 
 def report(settings: Settings) -> Path:
-    from pipelines.report import write_report
-    from pipelines.report_data import gather
+    """The results as one HTML file."""
+    from pipelines.report import data, page
 
-    return write_report(gather(settings, RESULTS), RESULTS / "report.html")
+    results = Results()
+    return page.write(data.gather(settings, results), results.report)
+
+
+def _failed(root: Path, index: Index, views: Iterable[str]) -> list[dict[str, str]]:
+    """The pictures that `prepare` could not use, or that one of these views could not."""
+    return quarantined([open_view(root, name) for name in views], index)
+
+
+def _provenance(scores: "Scores") -> dict[str, Any]:
+    """Where these scores come from: persons, head, networks."""
+    from train.checkpoint import fitted_key
+
+    info = scores.info
+    weights = [one for view in info["views"].values() for one in view["weights"]]
+    return {
+        "dataset": scores.dataset,
+        "note": _note(scores),
+        "cache_key": fitted_key(info, scores.index),
+        "fitted_on": {
+            "dataset": info["dataset"],
+            "note": info["note"],
+            "cache_key": fitted_key(info, info["index"]),
+        },
+        "head": info["head"],
+        "head_sha256": info["sha256"],
+        "seed": info["seed"],
+        "best_epoch": info["best_epoch"],
+        **weights_summary(weights),
+        "versions": info["versions"],
+    }
 
 
 def _note(scores: "Scores") -> str:
@@ -257,13 +240,3 @@ def _note(scores: "Scores") -> str:
         return scores.note
     notes = {scores.dataset: scores.note, f"fitted on {info['dataset']}": info["note"]}
     return "; ".join(f"{whose}: {note}" for whose, note in notes.items() if note)
-
-
-def in_words(weights: Mapping[str, Any]) -> str:
-    """One network's weights in a line, from `Weights.facts()`."""
-    if not weights["trained"]:
-        return f"{weights['network']}: UNTRAINED, random weights ({weights['sha256']})"
-    return (
-        f"{weights['network']}: {weights['name']} from {weights['source']}, "
-        f"SHA-256 {weights['sha256'][:12]}, {weights['licence']}"
-    )

@@ -112,7 +112,8 @@ class Area(Made):
 
     def row(self, subject):
         x1, y1, x2, y2 = subject.box
-        return Row("ok", {"features": (x2 - x1, y2 - y1)}) if x2 - x1 >= 15 else Row("no_face")
+        sides = np.array((x2 - x1, y2 - y1))
+        return Row("ok", {"features": sides}) if x2 - x1 >= 15 else Row("no_face")
 
 
 class Whole(Made):
@@ -134,7 +135,7 @@ class Letters(Made):
         return {"features": ArraySpec((1,), self.dtype)}
 
     def row(self, subject):
-        return Row("ok", {"features": [len(subject)]})
+        return Row("ok", {"features": np.array([len(subject)])})
 
 
 def made_views(pause: float = 0.0, **versions: int) -> dict[str, View]:

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from cache.errors import SettingsError, first_line
 from extract.backbones import backbone
-from extract.networks import Network, load_transformer, normalise, out_of_memory, seeded
+from extract.loading import config_in, load_transformer
+from extract.networks import Network, normalise, out_of_memory
+from extract.weights import Weights
+from extract.weights.untrained import seeded
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig
 
-    from extract.weights import Weights
 
 HALF = {"scale": 1 / 255, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
 
@@ -156,19 +158,13 @@ def config_of(name: str) -> PreTrainedConfig:
     """The shape of an untrained network: of a known name, or from a folder's `config.json`."""
     from transformers import AutoConfig, DPTConfig
 
-    if name.lower() in CONFIGS:
-        known = dict(CONFIGS[name.lower()])
-        encoder = known.pop("backbone_config", None)
-        if encoder is not None:
-            known["backbone_config"] = AutoConfig.for_model(**encoder)
-        return DPTConfig(**known)
-    try:
-        return AutoConfig.from_pretrained(name, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise SettingsError(
-            f"the shape of {name!r} is not known here, so it cannot run untrained: choose "
-            f"views.depth.network from {', '.join(CONFIGS)}, or a folder with its config.json"
-        ) from error
+    if name.lower() not in CONFIGS:
+        return config_in(name, "views.depth.network", CONFIGS)
+    known = dict(CONFIGS[name.lower()])
+    encoder = known.pop("backbone_config", None)
+    if encoder is not None:
+        known["backbone_config"] = AutoConfig.for_model(**encoder)
+    return DPTConfig(**known)
 
 
 def side_of(config: PreTrainedConfig) -> int:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from extract.backbones import backbone
-from extract.networks import Network, load_state, normalise, seeded
+from extract.loading import load_state
+from extract.networks import Network, normalise
+from extract.weights import Weights
+from extract.weights.untrained import seeded
 
 if TYPE_CHECKING:
     import torch
     from torchvision.models import ResNet as ResNetModule
-
-    from extract.weights import Weights
 
 # What torchvision's own weights expect. Weights from elsewhere bring their own numbers along
 # (those converted from Keras want RGB in 0..255 minus the mean, no division, and blocks that

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from cache.errors import SettingsError, WeightsError, first_line
 from extract.backbones import backbone
-from extract.networks import Network, frozen, load_transformer, seeded
+from extract.loading import config_in, load_transformer
+from extract.networks import Network, frozen
+from extract.weights import Weights
+from extract.weights.untrained import seeded
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig
 
-    from extract.weights import Weights
 
 LONGEST = 512  # tokens; what most encoders can take, longer text is cut
 
@@ -129,23 +131,17 @@ def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor
 
 def config_of(name: str) -> PreTrainedConfig:
     """The shape of an untrained encoder: of a known name, or from a folder's `config.json`."""
-    from transformers import AutoConfig, BertConfig
+    from transformers import BertConfig
 
-    if name.lower() in BERTS:
-        layers, width, heads, inner = BERTS[name.lower()]
-        return BertConfig(
-            num_hidden_layers=layers,
-            hidden_size=width,
-            num_attention_heads=heads,
-            intermediate_size=inner,
-        )
-    try:
-        return AutoConfig.from_pretrained(name, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise SettingsError(
-            f"the shape of {name!r} is not known here, so it cannot run untrained: choose "
-            f"views.labels.network from {', '.join(BERTS)}, or a folder with its config.json"
-        ) from error
+    if name.lower() not in BERTS:
+        return config_in(name, "views.labels.network", BERTS)
+    layers, width, heads, inner = BERTS[name.lower()]
+    return BertConfig(
+        num_hidden_layers=layers,
+        hidden_size=width,
+        num_attention_heads=heads,
+        intermediate_size=inner,
+    )
 
 
 class HashedWords:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from cache.errors import SettingsError, WeightsError, first_line
 from extract.backbones import backbone
-from extract.networks import SEED, Network
-
-if TYPE_CHECKING:
-    from extract.weights import Weights
+from extract.networks import Network
+from extract.weights import Weights
+from extract.weights.untrained import SEED
+from extract.weights.word_vectors import read_vectors
 
 WIDTHS = {"glove-6b-50d": 50}  # of vocabularies that may be asked for untrained
 
@@ -22,9 +22,8 @@ class Words(Network):
     """List of words -> a float32 vector (W,) for each word that the vocabulary has, by word.
 
     A word is looked up as it is given, so in lower case where the vocabulary is. Of a word that
-    stands there twice the first vector counts. The file has `words`, uint8, UTF-8 with a line for
-    each, and `vectors`, float32 (N,W). Untrained, every word is known: its vector is normal noise
-    seeded by the word.
+    stands there twice the first vector counts. The file is `extract.weights.word_vectors`'s.
+    Untrained, every word is known: its vector is normal noise seeded by the word.
     """
 
     kind = "words"
@@ -61,14 +60,10 @@ class Words(Network):
 
 def _table(weights: Weights) -> tuple[dict[str, int], np.ndarray]:
     """The row of each word, and the vectors (N,W)."""
-    from safetensors.numpy import load_file
-
     try:
-        found = load_file(weights.path)
-        words = found["words"].tobytes().decode().split("\n")
-        vectors = found["vectors"]
-        if vectors.ndim != 2 or len(vectors) != len(words):
-            raise ValueError(f"{len(words)} words for vectors {vectors.shape}")
+        if weights.path is None:
+            raise ValueError("no file")
+        words, vectors = read_vectors(weights.path)
     except Exception as error:  # safetensors raises several kinds for a wrong file
         raise WeightsError(
             f"{weights.path} does not hold word vectors of {weights.network}: "

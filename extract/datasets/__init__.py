@@ -5,14 +5,11 @@ A reader is a `Dataset` with a name in the registry:
     @dataset("mine")
     class Mine(Dataset): ...
 
-`get_dataset("mine")` finds it; a module in this folder is found by being here.
+in a file `mine.py` here. `get_dataset("mine")` finds it by the name of the file.
 """
 
 from __future__ import annotations
 
-import difflib
-import importlib
-import pkgutil
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -21,9 +18,9 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from cache.errors import DataError, SettingsError
-
-SPLITS = ("train", "val", "test")
+from cache.boxes import Box
+from cache.errors import DataError
+from cache.registry import Registry
 
 NAN = float("nan")
 
@@ -39,7 +36,7 @@ class PersonRecord:
     dominance, NaN where absent. status and reason: only where the reader itself finds a fault.
     """
 
-    box: tuple[float, float, float, float]
+    box: Box
     split: str
     labels: np.ndarray
     votes: np.ndarray | None = None
@@ -99,34 +96,16 @@ class Dataset(ABC):
         """Every picture, each path once, in an order that depends on the annotation alone."""
 
 
-READERS: dict[str, type[Dataset]] = {}
+readers: Registry[type[Dataset]] = Registry("extract.datasets", "data.name")
+names = readers.names
+get_dataset = readers.get
 
 
 def dataset(name: str) -> Callable[[type[Dataset]], type[Dataset]]:
-    """Register a reader under the value that `data.name` takes."""
+    """Class decorator: the reader answers to `name`, which `data.name` takes."""
 
     def register(reader: type[Dataset]) -> type[Dataset]:
         reader.name = name
-        READERS[name] = reader
-        return reader
+        return readers.add(name)(reader)
 
     return register
-
-
-def names() -> list[str]:
-    """The data sets that can be read."""
-    for module in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{module.name}")
-    return sorted(READERS)
-
-
-def get_dataset(name: str) -> type[Dataset]:
-    """The reader of that name; SettingsError with the nearest name where there is none."""
-    known = names()
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-        raise SettingsError(
-            f"data.name: there is no data set {name!r}; did you mean {near!r}? "
-            f"Known: {', '.join(known)}"
-        )
-    return READERS[name]

@@ -7,7 +7,6 @@ Pictures lie at <root>/<folder>/<filename> or <root>/emotic/<folder>/<filename>.
 
 import ast
 import csv
-import difflib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from cache.errors import DataError
+from cache.errors import DataError, did_you_mean
 from cache.index import SPLITS
 from extract.datasets import NAN, Dataset, PersonRecord, PictureRecord, dataset
 
@@ -235,10 +234,10 @@ class Emotic(Dataset):
         for word in words:
             place = self._places.get(_plain(word))
             if place is None:
-                near = difflib.get_close_matches(word, self.labels, n=1, cutoff=0.0)[0]
                 raise DataError(
-                    f"{where} has the label {word!r}, which is none of {self.name}'s (nearest: "
-                    f"{near}): mend the annotation, or set data.name and data.root"
+                    f"{where} has the label {word!r}, which is none of {self.name}'s"
+                    f"{did_you_mean(word, self.labels)} Mend the annotation, or set data.name and "
+                    "data.root"
                 )
             if word not in self.definitions:
                 self.counts[f"label spelt {word!r}"] += 1

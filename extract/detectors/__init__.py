@@ -1,32 +1,26 @@
-"""Frozen networks that find faces, objects and people in pictures, by name.
+"""Frozen networks that find faces and objects in pictures, by name.
 
     load_detector("blazeface", settings.weights)([picture, ...])     -> [Detections, ...]
 
 A picture is a uint8 tensor (3,H,W), RGB, of any size. The same picture gives the same detections
 whatever its neighbours in the list: pictures meet in one tensor only when they are of one size.
-Importing this package, and `describe`, load no network library; `load_detector` does.
+Importing this package, and `detectors.describe`, load no network library; building one does.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from extract.networks import Network, Registry
+from extract.families import Families
+from extract.networks import Network
+from extract.settings import Weights as WeightsSettings
+from extract.weights import find
 
 if TYPE_CHECKING:
     import torch
-
-    from extract.settings import Weights as WeightsSettings
-    from extract.weights import Weights
-
-SCORE = 0.05  # detections below it are not reported
-MOST = 100  # detections a picture, the best ones
-
-detectors = Registry("detector", "extract.detectors", ("faces", "objects", "yolo"))
-detector = detectors.add
 
 
 @dataclass(frozen=True)
@@ -52,47 +46,31 @@ class Detections:
 
 
 class Detector(Network):
-    """A network that finds things: `classes` names its labels, `region_width` is R or 0."""
+    """A network that finds things: `classes` names its labels, `region_width` is R or 0. Of a
+    picture it reports the `most` best detections, none below `score`."""
 
     classes: tuple[str, ...] = ()
     region_width = 0
-
-    def __init__(
-        self, weights: Weights, device: str = "cpu", score: float = SCORE, most: int = MOST
-    ):
-        super().__init__(weights, device)
-        self.score, self.most = score, most
-        self.preprocessing |= {"score": score, "most": most}
+    score = 0.05
+    most = 100
 
     def __call__(self, pictures: list[torch.Tensor]) -> list[Detections]:
         raise NotImplementedError
 
 
+detectors: Families[Detector] = Families(
+    "detector", "extract.detectors", ("blazeface", "faster_rcnn", "yolo")
+)
+detector = detectors.add
+
+
 def load_detector(
-    name: str,
-    settings: WeightsSettings,
-    device: str = "cpu",
-    kind: str | None = None,
-    score: float = SCORE,
-    most: int = MOST,
+    name: str, settings: WeightsSettings, device: str = "cpu", kind: str | None = None
 ) -> Detector:
     """Build a detector and fill it with the weights that `settings` allow.
 
-    `kind` is "faces", "objects" or "people"; any detector of objects that knows the class person
-    serves for people. Detections under `score`, and beyond the `most` best of a picture, are left
-    out. Raises SettingsError for a name it does not know or of another kind, WeightsError where no
-    source has the weights.
+    `kind` is "faces" or "objects". Raises SettingsError for a name it does not know or of another
+    kind, WeightsError where no source has the weights.
     """
-    from extract.weights import find
-
-    if kind == "people":
-        from extract.detectors.people import People
-
-        return People(load_detector(name, settings, device, "objects", score, most))
-    cls = cast(type[Detector], detectors.get(name, kind))
-    return cls(find(name, settings), device, score, most)
-
-
-def describe(name: str, weights: Weights, kind: str | None = None) -> dict[str, Any]:
-    """Everything besides the weights that decides a detector's numbers, without building it."""
-    return detectors.get(name, "objects" if kind == "people" else kind).describe(weights)
+    detectors.get(name, kind)  # a wrong name is said before weights are sought
+    return detectors.build(find(name, settings), device, kind)

@@ -1,79 +1,144 @@
-"""BlazeFace, short range, as a plain network (Bazarevsky et al., 2019): 128 x 128 pixels in, one
-box and one score for each of 896 anchors out. Built after the published file's own graph, from
-which `extract.convert` takes the weights.
+"""BlazeFace, short range (Bazarevsky et al., 2019): faces in the picture of one person.
+
+The network sees 128 x 128 pixels and was made for a face that fills a good part of them. In the
+box of a standing person the face is too small for that, and hands and patterns pass for faces. So
+two windows of the picture are searched, `WINDOWS`: its upper half, and (where that is more, as in
+a close-up) its upper square; findings of both are blended where they overlap.
 """
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from __future__ import annotations
 
-# Width of each block, and whether it halves the map: 64 cells a side at first, 8 at the end.
-BLOCKS = (
-    (24, False), (28, False), (32, True), (36, False), (42, False), (48, True), (56, False),
-    (64, False), (72, False), (80, False), (88, False), (96, True), (96, False), (96, False),
-    (96, False), (96, False),
-)  # fmt: skip
-FINE = 11  # blocks before the map of 16 x 16 cells is read; the rest end at 8 x 8
-ANCHORS = (2, 6)  # a cell of the fine map, of the coarse map
-NUMBERS = 16  # a box: centre, size and six key points
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 
-class Block(nn.Module):
-    """A depthwise 3 x 3 and a pointwise convolution beside a shortcut that is pooled and padded
-    with empty channels where the shape changes; ReLU on the sum."""
+from cache.boxes import iou
+from extract.detectors import Detections, Detector, detector
+from extract.detectors.letterbox import letterbox
+from extract.loading import load_state
+from extract.weights import Weights
+from extract.weights.untrained import seeded
 
-    def __init__(self, width: int, out: int, halve: bool):
-        super().__init__()
-        self.halve, self.more = halve, out - width
-        self.depthwise = nn.Conv2d(
-            width, width, 3, stride=2 if halve else 1, padding=0 if halve else 1, groups=width
-        )
-        self.pointwise = nn.Conv2d(width, out, 1)
+if TYPE_CHECKING:
+    import torch
 
-    def forward(self, x: Tensor) -> Tensor:
-        # An even side under stride 2 gets its one row and column of padding at the far end.
-        inside = F.pad(x, (0, 1, 0, 1)) if self.halve else x
-        shortcut = F.max_pool2d(x, 2) if self.halve else x
-        shortcut = F.pad(shortcut, (0, 0, 0, 0, 0, self.more))
-        return F.relu(shortcut + self.pointwise(self.depthwise(inside)))
+SIDE = 128
+# cells a side, anchors a cell: strides 8 and three times 16, where each stride has two anchors
+GRIDS = ((16, 2), (8, 6))
+WINDOWS = ("upper half", "upper square")
+OVERLAP = 0.3  # boxes that overlap more (IoU) are one face
 
 
-class BlazeFace(nn.Module):
-    """(B, 3, 128, 128) RGB in [-1, 1] -> raw boxes (B, 896, 16), raw scores (B, 896, 1).
+@detector("blazeface")
+class BlazeFace(Detector):
+    """Faces: list of uint8 (3,H,W) -> list of Detections, the only class is "face".
 
-    The first 512 anchors are the 16 x 16 cells (2 each), the other 384 the 8 x 8 cells (6 each),
-    row by row. A raw box is in pixels of the input, its centre relative to the anchor's; a score
-    wants a sigmoid.
+    Give it the crop of one person; it searches the parts of it that `WINDOWS` names.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, BLOCKS[0][0], 5, stride=2)
-        widths = [BLOCKS[0][0], *(width for width, _ in BLOCKS)]
-        self.blocks = nn.ModuleList(
-            Block(widths[i], out, halve) for i, (out, halve) in enumerate(BLOCKS)
-        )
-        read = (BLOCKS[FINE - 1][0], BLOCKS[-1][0])
-        self.scores = nn.ModuleList(
-            nn.Conv2d(width, n, 1) for width, n in zip(read, ANCHORS, strict=True)
-        )
-        self.boxes = nn.ModuleList(
-            nn.Conv2d(width, n * NUMBERS, 1) for width, n in zip(read, ANCHORS, strict=True)
-        )
+    kind = "faces"
+    classes = ("face",)
+    cpu_batch = 128  # windows
 
-    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        x = F.relu(self.stem(F.pad(pictures, (1, 2, 1, 2))))
-        for block in self.blocks[:FINE]:
-            x = block(x)
-        fine = x
-        for block in self.blocks[FINE:]:
-            x = block(x)
+    @classmethod
+    def rule(cls, weights: Weights) -> dict[str, Any]:
+        return {
+            "side": SIDE,
+            "resize": "letterbox, bilinear, anti-aliased",
+            "scale": 1 / 127.5,
+            "shift": -1.0,
+            "windows": list(WINDOWS),
+            "nms": f"blended from half the best score, IoU {OVERLAP}",
+        }
 
-        def rows(layers: nn.ModuleList, numbers: int) -> Tensor:
-            maps = [layer(m) for layer, m in zip(layers, (fine, x), strict=True)]
-            # channels last, then cell by cell and anchor by anchor
-            return torch.cat(
-                [m.permute(0, 2, 3, 1).reshape(len(m), -1, numbers) for m in maps], dim=1
-            )
+    def __init__(self, weights: Weights, device: str = "cpu"):
+        from extract.detectors.blazeface_net import BlazeFaceNet
 
-        return rows(self.boxes, NUMBERS), rows(self.scores, 1)
+        super().__init__(weights, device)
+        with seeded():
+            model = BlazeFaceNet()
+        if weights.trained:
+            load_state(model, weights)
+        self.model = model.eval().requires_grad_(False).to(self.device)
+
+    def __call__(self, pictures: list[torch.Tensor]) -> list[Detections]:
+        import torch
+
+        squares, places, owners = [], [], []
+        for owner, picture in enumerate(pictures):
+            for rows in windows(*picture.shape[-2:]):
+                square, place = letterbox(picture[:, :rows].to(self.device), SIDE, fill=0)
+                squares.append(square)
+                places.append(place)
+                owners.append(owner)
+        found: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in pictures]
+
+        def raw(some: list[torch.Tensor]) -> list[tuple[np.ndarray, np.ndarray]]:
+            boxes, scores = self.model(torch.stack(some) / 127.5 - 1)
+            return list(zip(boxes.cpu().numpy(), scores.cpu().numpy(), strict=True))
+
+        raws = chain.from_iterable(self.batched(squares, raw))
+        for owner, place, (raw_boxes, raw_scores) in zip(owners, places, raws, strict=True):
+            boxes, scores = decode(raw_boxes, raw_scores)
+            kept = scores >= self.score
+            found[owner].append((place.back(boxes[kept]), scores[kept]))
+        return [self._merge(parts) for parts in found]
+
+    def _merge(self, parts: list[tuple[np.ndarray, np.ndarray]]) -> Detections:
+        boxes = np.concatenate([boxes for boxes, _ in parts])
+        scores = np.concatenate([scores for _, scores in parts])
+        boxes, scores = blend(boxes, scores, OVERLAP)
+        boxes, scores = boxes[: self.most], scores[: self.most]
+        return Detections(boxes, scores, np.zeros(len(boxes), np.int64))
+
+
+def windows(height: int, width: int) -> tuple[int, ...]:
+    """How many rows from the top each of `WINDOWS` has, in a picture of this size."""
+    half = max(1, round(height / 2))
+    square = min(height, width)
+    return (half, square) if square > half else (half,)
+
+
+def anchors() -> np.ndarray:
+    """(896,2) centres of the anchors in parts of the square, in the order of the outputs."""
+    rows = []
+    for cells, each in GRIDS:
+        middle = (np.arange(cells, dtype=np.float32) + 0.5) / cells
+        y, x = np.meshgrid(middle, middle, indexing="ij")
+        rows.append(np.repeat(np.stack([x.ravel(), y.ravel()], axis=1), each, axis=0))
+    return np.concatenate(rows)
+
+
+def decode(raw_boxes: np.ndarray, raw_scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Raw (896,16) and (896,1) of one square -> boxes (896,4) in its pixels, scores (896,).
+
+    A raw box is the centre's offset from its anchor, then width and height, all in pixels of the
+    square; the twelve numbers after them are facial points, not used here.
+    """
+    centre = raw_boxes[:, :2] + anchors() * SIDE
+    half = raw_boxes[:, 2:4] / 2
+    # raw scores reach beyond what exp can hold in float32
+    scores = 1 / (1 + np.exp(-np.clip(raw_scores[:, 0], -80, 80)))
+    return np.concatenate([centre - half, centre + half], axis=1), scores.astype(np.float32)
+
+
+def blend(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> tuple[np.ndarray, np.ndarray]:
+    """Blended non-maximum suppression, as BlazeFace's paper (section 3.3) has it against jitter:
+    boxes that overlap the best one become their mean, weighted by score, with the best's score.
+    Those with less than half its score go without a say, so the lowest score kept matters little.
+    """
+    order = np.argsort(-scores, kind="stable")
+    boxes, scores = boxes[order], scores[order]
+    out_boxes, out_scores = [], []
+    while len(boxes):
+        same = iou(boxes[0], boxes) > overlap
+        same[0] = True  # a box without area overlaps nothing, itself included
+        weight = np.where(scores[same] >= scores[0] / 2, scores[same], 0)[:, None]
+        out_boxes.append((boxes[same] * weight).sum(axis=0) / weight.sum())
+        out_scores.append(scores[0])
+        boxes, scores = boxes[~same], scores[~same]
+    return (
+        np.array(out_boxes, np.float32).reshape(-1, 4),
+        np.array(out_scores, np.float32),
+    )

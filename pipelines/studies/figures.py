@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
-from io import StringIO
+from io import BytesIO, StringIO
 from itertools import pairwise
 from numbers import Real
 from pathlib import Path
@@ -24,6 +24,9 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+
+from cache.files import write_atomic
+from pipelines.report.charts import ticks
 
 NUMBERED = 225  # cells of a heat map up to which each has its number written in
 _INK, _SOFT, _LINE = "#1d1c1a", "#66635d", "#b9b5ac"  # as in templates/report.html
@@ -47,6 +50,7 @@ _LOOK: dict[Any, Any] = {
     "pdf.fonttype": 42,
     "path.simplify": False,
 }
+_HATCH: dict[str, Any] = {"hatch": "////", "lw": 0}  # a cell without a result
 _EVERY = 8  # different values up to which an axis names each
 _APART = 0.045  # least distance of two names on an axis, as a share of its height
 
@@ -97,17 +101,7 @@ def heat_map(
             linewidth=0.6 if numbered else 0.3,
         )
         for row, column in np.argwhere(~known).tolist():
-            axes.add_patch(
-                Rectangle(
-                    (column, row),
-                    1,
-                    1,
-                    facecolor="#ececea",
-                    edgecolor="#a5a29b",
-                    hatch="////",
-                    lw=0,
-                )
-            )
+            axes.add_patch(Rectangle((column, row), 1, 1, fc="#ececea", ec="#a5a29b", **_HATCH))
         best = _best(values, maximise)
         if numbered:
             _write_numbers(axes, values, numbers, best, colours)
@@ -259,7 +253,7 @@ def parallel_coordinates(
             said = f"No trial has a result ({short(measure, 60)})."
             plane.text(0.5, 0.5, said, ha="center", color=_SOFT, transform=plane.transAxes)
             return figure
-        scales = [_scale([row.get(name) for row in done], letters - 4) for name in names]
+        scales = [_placed([row.get(name) for row in done], letters - 4) for name in names]
         places = np.array([scale[0] for scale in scales]).T  # (trials, axes)
         last = len(names) - 1
         colours = _shades([float(row[measure]) for row in done], maximise)
@@ -283,27 +277,21 @@ def parallel_coordinates(
                     lines[-1:], colors=[colour], linewidths=width, clip_on=False, zorder=4, gid=name
                 )
             )
-        for number, (head, (_, marks)) in enumerate(zip(heads, scales, strict=True)):
-            plane.text(
-                number,
-                1.045,
-                head,
-                ha="center",
-                va="bottom",
-                fontsize=8,
-                fontweight="bold" if number == last else "normal",
-            )
-            for text, place in marks:
-                plane.text(
-                    number + 0.07 * 1.4 / gap,
-                    place,
-                    text,
-                    va="center",
-                    fontsize=7.5,
-                    zorder=5,
-                    bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 0.8},
-                )
+        _name_axes(plane, heads, [marks for _, marks in scales], gap)
         return figure
+
+
+def _name_axes(
+    plane: Axes, heads: Sequence[str], scales: Sequence[Sequence[tuple[str, float]]], gap: float
+) -> None:
+    """Above each axis its name, the measure's bold, and beside it those of its values."""
+    ground = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 0.8}
+    for number, (head, marks) in enumerate(zip(heads, scales, strict=True)):
+        weight = "bold" if number == len(heads) - 1 else "normal"
+        plane.text(number, 1.045, head, ha="center", va="bottom", fontsize=8, fontweight=weight)
+        for text, place in marks:
+            x = number + 0.07 * 1.4 / gap
+            plane.text(x, place, text, va="center", fontsize=7.5, zorder=5, bbox=ground)
 
 
 def _is_number(value: Any) -> bool:
@@ -314,7 +302,7 @@ def _is_number(value: Any) -> bool:
     )
 
 
-def _scale(values: Sequence[Any], letters: int) -> tuple[list[float], list[tuple[str, float]]]:
+def _placed(values: Sequence[Any], letters: int) -> tuple[list[float], list[tuple[str, float]]]:
     """Where each value stands on an axis from 0 to 1, and the names along the axis."""
     if not all(map(_is_number, values)):
         return _categories(values, letters)
@@ -336,8 +324,6 @@ def _scale(values: Sequence[Any], letters: int) -> tuple[list[float], list[tuple
         powers = range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)
         named = [low, high, *(10.0**power for power in powers)]
     else:
-        from pipelines.report import ticks  # loads scikit-learn, which most figures do without
-
         named = [low, high, *ticks(low, high)]
     marks = [(_brief(value), place(value)) for value in named]
     return [place(number) for number in numbers], _apart(marks)
@@ -489,7 +475,8 @@ def save(figure: Figure, path: Path) -> Path:
     }
     if path.suffix not in metadata:
         raise ValueError(f"{path}: a figure is written as {', '.join(metadata)}.")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    file = BytesIO()
     with matplotlib.rc_context(_LOOK):
-        figure.savefig(path, dpi=150, metadata=metadata[path.suffix])
+        figure.savefig(file, format=path.suffix[1:], dpi=150, metadata=metadata[path.suffix])
+    write_atomic(path, file.getvalue())
     return path

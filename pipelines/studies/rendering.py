@@ -1,11 +1,20 @@
-"""One table as Markdown, LaTeX, HTML and CSV. Cells are text already: nothing is rounded here."""
+"""One table as Markdown, LaTeX, HTML and CSV. Cells are text already: nothing is rounded here.
+Rows of values, to be computed with, as Parquet and CSV."""
 
 import csv
+import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from cache.files import write_atomic
 
 WIDE = 12  # columns; a table of more is shrunk in LaTeX and has upright headings in HTML
 
@@ -206,7 +215,33 @@ def html(table: Table) -> str:
 
 def write_csv(table: Table, path: Path) -> Path:
     """Columns and rows, without title and notes, in UTF-8."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([table.columns, *table.rows])
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows([table.columns, *table.rows])
+    write_atomic(path, text.getvalue().encode())
     return path
+
+
+# ---- rows of values ------------------------------------------------------------------------
+
+
+def plain_cell(value: Any) -> Any:
+    """What a column of values can hold: a list is its text."""
+    return value if isinstance(value, int | float | str | None) else str(value)
+
+
+def write_rows(rows: Sequence[Mapping[str, Any]], folder: Path, name: str) -> None:
+    """<name>.parquet and <name>.csv. A column that mixes numbers and words is of words."""
+    columns: dict[str, pa.Array] = {}
+    for column in dict.fromkeys(column for row in rows for column in row):
+        values = [row.get(column) for row in rows]
+        kinds = {type(value) for value in values if value is not None}
+        if len(kinds) > 1 and not kinds <= {int, float}:
+            values = [None if value is None else str(value) for value in values]
+        elif kinds == {int, float}:
+            values = [None if value is None else float(value) for value in values]
+        columns[column] = pa.array(values, pa.string() if not kinds else None)
+    table = pa.table(columns)
+    for ending, write in (("parquet", pq.write_table), ("csv", pyarrow.csv.write_csv)):
+        sink = pa.BufferOutputStream()
+        write(table, sink)
+        write_atomic(folder / f"{name}.{ending}", sink.getvalue().to_pybytes())

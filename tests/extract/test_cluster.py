@@ -19,7 +19,7 @@ from cache.settings import Cache
 from extract import cluster, run
 from extract import settings as config
 from extract.cluster import DEATHS
-from extract.views import Networks
+from extract.loaded import Networks
 from tests.extract.test_crash import committed, files
 from tests.extract.test_run import Place
 from tests.made_views import Colour, made_views
@@ -126,6 +126,19 @@ def test_a_worker_that_dies_while_it_starts_is_replaced(monkeypatch):
         assert len(local.worker_spec) == 1  # the dead one is not asked for any more
 
 
+def test_a_worker_that_the_cluster_gives_up_is_replaced(monkeypatch):
+    """As it does with one that takes more than 15 s to come back (`lost-worker-timeout`)."""
+    monkeypatch.setattr(cluster, "LOOK", 0.5)
+    with cluster._Local(1, "cpu") as local, Client(local) as client:
+        ((name, nanny),) = local.workers.items()
+        first = client.submit(os.getpid, pure=False).result()
+        with cluster._kept(local, 1):
+            del local.workers[name]
+            local.sync(nanny.close)
+            assert client.submit(os.getpid, pure=False).result(timeout=120) != first
+        assert len(local.worker_spec) == 1
+
+
 def test_a_scheduler_of_ones_own_and_one_that_is_lost(undisturbed, quick):
     """The scheduler is killed in the middle: what was committed stays, and the rest is added."""
     code = """
@@ -155,7 +168,7 @@ def test_a_scheduler_of_ones_own_and_one_that_is_lost(undisturbed, quick):
             from cache.settings import Cache
             from extract import run
             from extract import settings as config
-            from extract.views import Networks
+            from extract.loaded import Networks
             from tests.made_views import made_views
             data, root, address = sys.argv[1:]
             run.extract(config.Data(root=data), Cache(root=root, shard_rows=8),

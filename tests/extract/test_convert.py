@@ -19,10 +19,11 @@ from PIL import Image
 from safetensors.numpy import load_file, save
 
 from cache.errors import WeightsError
-from extract import convert
 from extract.backbones.resnet import stride_first
-from extract.networks import load_state, normalise
-from extract.weights import catalogue, find
+from extract.loading import load_state
+from extract.networks import normalise
+from extract.weights import convert, find
+from extract.weights.packages import catalogue
 from tests.networks import real
 
 
@@ -290,7 +291,7 @@ def test_resnet_of_keras_knows_what_it_sees(resnet, file, expected, sure):
 
 @pytest.mark.slow
 def test_yolo_loads_strictly_and_holds_numbers_only():
-    from extract.detectors.yolo import shape_of, ultralytics_tasks
+    from extract.detectors.ultralytics import shape_of, ultralytics_tasks
 
     found = find("yolo26n", real("yolo26n"))
     tasks = ultralytics_tasks()

@@ -29,7 +29,7 @@ SERVER = """
     from cache.settings import Cache
     from extract import run
     from extract import settings as config
-    from extract.views import Networks
+    from extract.loaded import Networks
     from pathlib import Path
     from tests.made_views import made_views
 

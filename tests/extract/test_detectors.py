@@ -18,11 +18,11 @@ from torchvision.models import detection
 from torchvision.ops import FrozenBatchNorm2d, box_iou, roi_align
 
 from cache.errors import SettingsError
-from extract.detectors import Detections, describe, detectors, faces, load_detector
+from extract.detectors import Detections, Detector, blazeface, detectors, load_detector
+from extract.detectors.faster_rcnn import FasterRCNN
 from extract.detectors.letterbox import letterbox
-from extract.detectors.objects import FasterRCNN
-from extract.detectors.people import People
 from extract.detectors.yolo import YoloFaces, YoloObjects
+from extract.weights import Weights
 from tests.networks import real, saved, shake, untrained
 from tests.shared import shared
 
@@ -68,6 +68,11 @@ def crops(persons) -> list[torch.Tensor]:
     return [picture[:, y1:y2, x1:x2] for picture, (x1, y1, x2, y2) in persons]
 
 
+def limited(cls: type[Detector], weights: Weights, **limits: float) -> Detector:
+    """A detector of another `score` or `most`."""
+    return type(cls.__name__, (cls,), limits)(weights)
+
+
 def same(a: Detections, b: Detections) -> bool:
     if len(a) != len(b) or not np.array_equal(a.labels, b.labels):
         return False
@@ -97,9 +102,9 @@ def shared_part(a: Detections, b: Detections) -> float:
 
 
 def test_a_misspelt_name_is_answered_with_the_nearest():
-    with pytest.raises(SettingsError, match="'blazefaces'; the nearest is 'blazeface'"):
+    with pytest.raises(SettingsError, match="'blazefaces'; did you mean 'blazeface'"):
         detectors.get("blazefaces")
-    with pytest.raises(SettingsError, match="nearest is 'fasterrcnn_resnet50_fpn_v2'"):
+    with pytest.raises(SettingsError, match="did you mean 'fasterrcnn_resnet50_fpn_v2'"):
         detectors.get("faster_rcnn_resnet50_fpn_v2", "objects")
 
 
@@ -111,7 +116,7 @@ def test_a_detector_of_the_wrong_kind_is_refused():
 def test_described_as_it_is_built():
     weights = untrained(SMALL)
     built = FasterRCNN(weights)
-    assert built.preprocessing == describe(SMALL, weights) | {"score": 0.05, "most": 100}
+    assert built.preprocessing == detectors.describe(weights)
     json.dumps(built.preprocessing)
 
 
@@ -147,7 +152,7 @@ def small(tmp_path_factory):
     model = getattr(detection, SMALL)(weights=None, weights_backbone=None, box_score_thresh=0.0)
     shake(model)
     weights = saved(SMALL, model, tmp_path_factory.mktemp("rcnn"))
-    return model, FasterRCNN(weights, score=0.0, most=100)
+    return model, limited(FasterRCNN, weights, score=0.0)
 
 
 def test_faster_rcnn_equals_torchvision(small, monkeypatch):
@@ -206,7 +211,7 @@ def test_pictures_of_other_sizes_change_nothing(small):
 
 
 def test_no_detection_is_an_empty_answer():
-    ours = FasterRCNN(untrained(SMALL), score=1.0)
+    ours = limited(FasterRCNN, untrained(SMALL), score=1.0)
     got = ours([astronaut(), bus()])
     assert [len(one) for one in got] == [0, 0]
     assert got[0].regions.shape == (0, 1024)
@@ -216,7 +221,7 @@ def test_no_detection_is_an_empty_answer():
 def test_limits_keep_the_best(small):
     _, ours = small
     everything = ours([astronaut()])[0]
-    limits = FasterRCNN(ours.weights, score=float(everything.scores[20]), most=10)
+    limits = limited(FasterRCNN, ours.weights, score=float(everything.scores[20]), most=10)
     best, found = everything[np.arange(10)], limits([astronaut()])[0]
     np.testing.assert_allclose(found.scores, best.scores, rtol=RELATIVE)
     # Two of them score alike to the last bit, and may come in either order.
@@ -250,7 +255,7 @@ def test_the_first_resnet_version_has_batch_norms_without_epsilon(tmp_path):
 
 def test_anchors_by_hand():
     """16 x 16 cells of two, then 8 x 8 cells of six, row by row, in the middle of the cell."""
-    centres = faces.anchors()
+    centres = blazeface.anchors()
     assert centres.shape == (896, 2)
     assert np.allclose(centres[[0, 1]], 0.5 / 16)
     assert np.allclose(centres[2], [1.5 / 16, 0.5 / 16])
@@ -264,7 +269,7 @@ def test_decoding_by_hand():
     raw[2, :4] = [4, 8, 20, 10]  # centre 4 right of and 8 below the anchor at (12, 4)
     scores = np.full((896, 1), -1000, np.float32)
     scores[2], scores[3] = 0, 1000
-    boxes, scores = faces.decode(raw, scores)
+    boxes, scores = blazeface.decode(raw, scores)
     assert np.allclose(boxes[2], [6, 7, 26, 17])
     assert np.allclose(scores[[0, 2, 3]], [0, 0.5, 1])
 
@@ -272,27 +277,27 @@ def test_decoding_by_hand():
 def test_blending_by_hand():
     boxes = np.array([[0, 0, 10, 10], [50, 50, 60, 60], [0, 0, 10, 12], [1, 0, 11, 10]], np.float32)
     scores = np.array([0.9, 0.7, 0.6, 0.3], np.float32)  # the last is under half of the best
-    got, kept = faces.blend(boxes, scores, 0.3)
+    got, kept = blazeface.blend(boxes, scores, 0.3)
     assert np.allclose(got, [[0, 0, 10, (0.9 * 10 + 0.6 * 12) / 1.5], [50, 50, 60, 60]])
     assert np.allclose(kept, [0.9, 0.7])
-    none, _ = faces.blend(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), 0.3)
+    none, _ = blazeface.blend(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), 0.3)
     assert none.shape == (0, 4)
 
 
 def test_windows_of_a_standing_person_and_of_a_close_up():
-    assert faces.windows(300, 100) == (150,)
-    assert faces.windows(300, 200) == (150, 200)
-    assert faces.windows(100, 300) == (50, 100)
-    assert faces.windows(1, 1) == (1,)
+    assert blazeface.windows(300, 100) == (150,)
+    assert blazeface.windows(300, 200) == (150, 200)
+    assert blazeface.windows(100, 300) == (50, 100)
+    assert blazeface.windows(1, 1) == (1,)
 
 
 @pytest.fixture(scope="module")
-def blazeface():
+def face_detector():
     return load_detector("blazeface", real("blazeface"), kind="faces")
 
 
-def test_blazeface_finds_the_astronauts_face(blazeface):
-    best = blazeface([astronaut()])[0]
+def test_blazeface_finds_the_astronauts_face(face_detector):
+    best = face_detector([astronaut()])[0]
     assert best.scores[0] > 0.8
     # marked by eye: forehead to chin, ear to ear
     marked = torch.tensor([[175.0, 75.0, 275.0, 185.0]])
@@ -300,21 +305,21 @@ def test_blazeface_finds_the_astronauts_face(blazeface):
     assert (best.scores[1:] < 0.5).all()
 
 
-def test_blazeface_finds_faces_of_emotic_persons(blazeface):
-    found = blazeface(crops(emotic_persons()))
+def test_blazeface_finds_faces_of_emotic_persons(face_detector):
+    found = face_detector(crops(emotic_persons()))
     assert sum(len(one) > 0 and one.scores[0] > 0.5 for one in found) >= 32
 
 
-def test_blazeface_finds_nothing_in_a_plain_picture(blazeface):
+def test_blazeface_finds_nothing_in_a_plain_picture(face_detector):
     plain = torch.full((3, 200, 100), 90, dtype=torch.uint8)
-    assert (blazeface([plain])[0].scores < 0.5).all()
+    assert (face_detector([plain])[0].scores < 0.5).all()
 
 
-def test_blazeface_does_not_depend_on_the_neighbours(blazeface):
+def test_blazeface_does_not_depend_on_the_neighbours(face_detector):
     pictures = [astronaut(), bus(), astronaut()[:, :50, :300], bus()[:, 400:900, :300]]
-    for picture, got in zip(pictures, blazeface(pictures), strict=True):
-        assert same(got, blazeface([picture])[0])
-    assert blazeface([]) == []
+    for picture, got in zip(pictures, face_detector(pictures), strict=True):
+        assert same(got, face_detector([picture])[0])
+    assert face_detector([]) == []
 
 
 # --------------------------------------------------------------------------------------- YOLO
@@ -359,28 +364,20 @@ def yolo():
     return load_detector("yolo26n", real("yolo26n"), kind="objects")
 
 
-@pytest.fixture(scope="module")
-def people():
-    return load_detector("yolo26n", real("yolo26n"), kind="people")
-
-
-def test_yolo_finds_the_bus_and_its_people(yolo, people):
+def test_yolo_finds_the_bus_and_its_people(yolo):
     got = yolo([bus()])[0]
     names = [yolo.classes[label] for label in got.labels[got.scores > 0.5]]
     assert names.count("person") >= 3 and names.count("bus") == 1
     best = got.boxes[[yolo.classes[label] for label in got.labels].index("bus")]
     marked = torch.tensor([[10.0, 230.0, 805.0, 750.0]])  # by eye
     assert box_iou(torch.from_numpy(best)[None], marked) > 0.8
-    persons = people([bus()])[0]
-    assert people.classes == ("person",) and set(persons.labels) == {0}
-    assert np.array_equal(persons.boxes, got.boxes[got.labels == 0])
 
 
-def test_yolo_finds_emotic_persons(people):
+def test_yolo_finds_emotic_persons(yolo):
     persons = emotic_persons()
-    found = 0
-    for (_, box), got in zip(persons, people([picture for picture, _ in persons]), strict=True):
-        boxes = torch.from_numpy(got.boxes[got.scores >= 0.25])
+    found, person = 0, yolo.classes.index("person")
+    for (_, box), got in zip(persons, yolo([picture for picture, _ in persons]), strict=True):
+        boxes = torch.from_numpy(got.boxes[(got.scores >= 0.25) & (got.labels == person)])
         found += bool((box_iou(boxes, torch.tensor([box]).float()) >= 0.5).any())
     assert found >= 35
 
@@ -407,7 +404,7 @@ def test_yolo_versions_that_need_suppression(name, tmp_path):
 
 
 def test_yolo_face_answers_in_the_form_of_blazeface():
-    got = YoloFaces(untrained("yolov8n-face"), score=0.0, most=5)([bus()])[0]
+    got = limited(YoloFaces, untrained("yolov8n-face"), score=0.0, most=5)([bus()])[0]
     assert got.boxes.shape == (5, 4) and got.labels.tolist() == [0] * 5
     assert (got.boxes >= 0).all() and (got.boxes <= [810, 1080, 810, 1080]).all()
 
@@ -416,33 +413,3 @@ def test_yolo_has_the_80_classes():
     classes = YoloObjects(untrained("yolo26n")).classes
     assert len(classes) == 80
     assert (classes[0], classes[5], classes[79]) == ("person", "bus", "toothbrush")
-
-
-# ------------------------------------------------------------------------------------- people
-
-
-class Fixed:
-    """A detector of objects with one fixed answer."""
-
-    name, weights, device, score, most, region_width = "fixed", None, "cpu", 0.05, 100, 2
-
-    def __init__(self, classes):
-        self.classes, self.preprocessing = classes, {"code": 1}
-
-    def __call__(self, pictures):
-        boxes = np.arange(12, dtype=np.float32).reshape(3, 4)
-        regions = np.arange(6, dtype=np.float32).reshape(3, 2)
-        scores = np.array([0.9, 0.8, 0.7], np.float32)
-        return [Detections(boxes, scores, np.array([1, 2, 1]), regions) for _ in pictures]
-
-
-def test_people_are_the_persons_among_the_objects():
-    got = People(Fixed(("__background__", "person", "dog")))([astronaut()])[0]
-    assert got.boxes[:, 0].tolist() == [0, 8]
-    assert got.labels.tolist() == [0, 0]
-    assert got.regions.tolist() == [[0, 1], [4, 5]]
-
-
-def test_people_need_the_class_person():
-    with pytest.raises(SettingsError, match="does not know the class person"):
-        People(Fixed(("cat", "dog")))

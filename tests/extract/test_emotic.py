@@ -338,7 +338,7 @@ def test_csv_oddities_are_rows_with_reasons_and_counts(tmp_path):
 @pytest.mark.parametrize(
     ("cells", "words"),
     [
-        ({"Categorical_Labels": "['Pece']"}, r"line 2.*'Pece'.*nearest: Peace"),
+        ({"Categorical_Labels": "['Pece']"}, r"line 2.*'Pece'.*did you mean 'Peace'"),
         ({"Categorical_Labels": "['Peace', 3]"}, "line 2.*no list of names"),
         ({"Categorical_Labels": "['Peace'"}, "line 2.*no list of names"),
         ({"Categorical_Labels": "[__import__('os').getcwd()]"}, "no list of names"),

@@ -7,8 +7,8 @@ from cache.errors import DataError
 from cache.settings import Cache
 from extract import settings as config
 from extract.estimate import MEASURED, estimate
-from extract.run import give_definitions
-from extract.views import Networks
+from extract.loaded import Networks
+from extract.views import give_definitions
 from tests.extract.test_run import Place
 from tests.made_views import made_views
 

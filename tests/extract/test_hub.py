@@ -14,10 +14,9 @@ import pytest
 from safetensors.numpy import load_file, save
 
 from cache.errors import WeightsError
-from extract import hub as program
-from extract import weights
 from extract.settings import Weights as WeightsSettings
-from extract.weights import find
+from extract.weights import fetch_hub, find
+from extract.weights import hub as source
 from tests.extract.local_hub import LocalHub, serving
 
 NETWORK = "owner/tiny-dpt"
@@ -154,7 +153,7 @@ def test_a_host_is_probed_once_a_process(tmp_path, monkeypatch):
         probed.append(address)
         return "down"
 
-    monkeypatch.setattr(weights, "_problem", problem)
+    monkeypatch.setattr(source, "_problem", problem)
     point_at(monkeypatch, "http://once.invalid")
     for network in (NETWORK, "owner/another", NETWORK):
         with pytest.raises(WeightsError, match="down"):
@@ -165,9 +164,9 @@ def test_a_host_is_probed_once_a_process(tmp_path, monkeypatch):
 SLOW = """
 import sys, threading, time
 from pathlib import Path
-from extract import hub
+from extract.weights import fetch_hub
 folder = Path(sys.argv[1])
-threading.Thread(target=hub.watch, args=(folder, 1.0), daemon=True).start()
+threading.Thread(target=fetch_hub.watch, args=(folder, 1.0), daemon=True).start()
 with open(folder / "part", "wb") as file:
     for _ in range(12):
         file.write(b"x")
@@ -188,11 +187,14 @@ def test_a_slow_download_that_goes_on_is_left_alone(tmp_path):
 
 @pytest.mark.slow
 def test_a_download_that_stands_still_ends_its_process(tmp_path):
-    code = "import sys, pathlib, extract.hub as hub; hub.watch(pathlib.Path(sys.argv[1]), 0.5)"
+    code = (
+        "import sys, pathlib, extract.weights.fetch_hub as program\n"
+        "program.watch(pathlib.Path(sys.argv[1]), 0.5)\n"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=60
     )
-    assert done.returncode == program.STALLED
+    assert done.returncode == fetch_hub.STALLED
     assert done.stderr == "it sent nothing for 0.5 s\n"
 
 

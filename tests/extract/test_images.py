@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
 
+from cache.boxes import turned
 from cache.errors import DataError
 from extract import images
 from extract.images import PictureError, crop, header, mask_subject, read, resize
@@ -86,7 +87,7 @@ def test_turned_box_holds_the_same_pixels(orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     upright = read(encoded(Image.fromarray(stored), exif=exif)).pixels
-    x1, y1, x2, y2 = images.turn_box(box, orientation, 60, 40)
+    x1, y1, x2, y2 = map(int, turned(tuple(map(float, box)), orientation, 60, 40))
     assert (upright[y1:y2, x1:x2] == 255).all()
     assert upright.astype(bool).sum() == 3 * (y2 - y1) * (x2 - x1) == 3 * 20 * 7
 
@@ -368,27 +369,6 @@ def test_resize_agrees_with_torchs_antialiased_bilinear():
     )
     expected = expected[0].permute(1, 2, 0).numpy()
     assert np.abs(resize(pixels, 128) - expected).max() <= 1.01
-
-
-def test_square_around_a_face():
-    assert images.square_around((40, 40, 60, 50), 2, 200, 100) == (30, 25, 70, 65)
-    assert images.square_around((0, 0, 20, 10), 2, 200, 100) == (0, 0, 40, 40)  # moved
-    assert images.square_around((190, 90, 200, 100), 2, 200, 100) == (180, 80, 200, 100)
-    assert images.square_around((0, 0, 90, 90), 4, 200, 100) == (0, 0, 200, 100)  # cut
-
-
-@given(
-    corner=st.tuples(st.floats(-50, 250), st.floats(-50, 150)),
-    side=st.tuples(st.floats(0.5, 100), st.floats(0.5, 100)),
-    enlarge=st.floats(1, 4),
-)
-def test_square_around_lies_in_the_picture(corner, side, enlarge):
-    x, y = corner
-    x1, y1, x2, y2 = images.square_around((x, y, x + side[0], y + side[1]), enlarge, 200, 100)
-    assert 0 <= x1 < x2 <= 200 + 1e-9 and 0 <= y1 < y2 <= 100 + 1e-9
-    longest = enlarge * max(side)
-    assert x2 - x1 == pytest.approx(min(longest, 200))
-    assert y2 - y1 == pytest.approx(min(longest, 100))
 
 
 def test_rule_names_the_libraries_and_fits_a_key():

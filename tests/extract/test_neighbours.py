@@ -12,7 +12,8 @@ from cache.settings import Cache
 from cache.store import open_view
 from extract import run
 from extract import settings as config
-from extract.views import Networks, make_views
+from extract.loaded import Networks
+from extract.views import make_views
 from tests.made_views import index_of
 from tests.networks import real, untrained
 

@@ -10,8 +10,8 @@ from cache.errors import DeviceMemoryError
 from extract import settings as config
 from extract.backbones import load_backbone
 from extract.detectors import load_detector
+from extract.loaded import Networks
 from extract.networks import Network
-from extract.views import Networks
 from tests.networks import untrained
 
 
@@ -92,7 +92,7 @@ def test_boxes_keep_full_precision():
     name = "fasterrcnn_mobilenet_v3_large_320_fpn"
     settings = config.Weights(source=["untrained"], untrained=[name])
     picture = torch.randint(0, 256, (3, 90, 120), dtype=torch.uint8)
-    detector = load_detector(name, settings, score=0.0)
+    detector = load_detector(name, settings)
     seen = []
     rpn = detector.model.rpn.forward
 

@@ -13,8 +13,9 @@ from cache.errors import CacheError
 from cache.spec import ArraySpec, Row, ViewSpec
 from cache.writer import ViewWriter
 from extract import settings as config
+from extract.loaded import Networks
 from extract.plan import make_plan
-from extract.views import Networks, make_views
+from extract.views import give_definitions, make_views
 from tests.made_views import draw, index_of, many
 
 SETTINGS = config.Views(
@@ -58,7 +59,9 @@ class Place:
         save_file(values, self.weights / f"{network}.safetensors")
 
     def views(self, settings: config.Views = SETTINGS, dtype: str = "float16") -> dict:
-        return make_views(settings, dtype)
+        views = make_views(settings, dtype)
+        give_definitions(views, self.index)
+        return views
 
     def networks(self) -> Networks:
         found = config.Weights(source=["folder"], folder=self.weights, store=self.root / "store")
@@ -138,11 +141,14 @@ def test_an_unchanged_cache_costs_no_network_library(filled):
         from cache.index import Index
         from extract.plan import make_plan
         from extract.settings import Views, Weights
-        from extract.views import Networks, make_views
+        from extract.loaded import Networks
+        from extract.views import give_definitions, make_views
         root = Path({str(filled.root)!r})
         views = make_views(Views.model_validate_json({SETTINGS.model_dump_json()!r}), "float16")
         weights = Weights(source=["folder"], folder=root / "weights", store=root / "store")
-        plan = make_plan(root / "cache", Index.read(root / "cache"), views, Networks(weights))
+        index = Index.read(root / "cache")
+        give_definitions(views, index)
+        plan = make_plan(root / "cache", index, views, Networks(weights))
         assert plan.empty, plan.reasons
         heavy = {{"torch", "torchvision", "transformers", "ultralytics", "huggingface_hub"}}
         assert not heavy & set(sys.modules), heavy & set(sys.modules)

@@ -14,11 +14,11 @@ from cache.check import verify
 from cache.errors import CacheError, DataError, KeyMismatch
 from cache.settings import Cache
 from extract import settings as config
-from extract.datasets import READERS
+from extract.datasets import readers
+from extract.loaded import Networks
 from extract.prepare import prepare
 from extract.repair import repair
 from extract.run import extract
-from extract.views import Networks
 from tests.made_views import MadeData, made_views, many
 from tests.shared import quick_folder
 
@@ -65,9 +65,9 @@ class Lab:
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
     root = quick_folder(tmp_path_factory, "lab")
-    READERS["made"] = MadeData
+    readers.add("made")(MadeData)
     yield Lab(root)
-    del READERS["made"]
+    del readers._classes["made"]
     shutil.rmtree(root)
 
 

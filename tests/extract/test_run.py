@@ -18,13 +18,15 @@ from PIL import Image
 from cache.errors import CacheError, DataError, WeightsError
 from cache.paths import view_names
 from cache.settings import Cache
+from cache.spec import Row
 from cache.statuses import STATUS
 from cache.store import open_view
 from extract import images, run
 from extract import settings as config
+from extract.loaded import Networks
 from extract.plan import make_plan
-from extract.views import Networks
-from tests.made_views import draw, index_of, made_views, many
+from extract.views import give_definitions
+from tests.made_views import Colour, draw, index_of, made_views, many
 
 DEFINITIONS = ["at peace", "afraid of something"]
 
@@ -59,7 +61,7 @@ class Place:
 
     def plan(self, views=None):
         views = views or made_views()
-        run.give_definitions(views, self.index)
+        give_definitions(views, self.index)
         return make_plan(self.cache, self.index, views, Networks(config.Weights()))
 
     def pixels(self, picture: int) -> np.ndarray:
@@ -297,6 +299,54 @@ def test_a_picture_that_changed_since_prepare_is_left_out_and_tried_again(place,
     assert same(place.arrays(), whole.arrays())
 
 
+class Cut(Colour):
+    """The mean colour of each person's box, which is cut out beside the networks."""
+
+    name = "cut"
+
+    def prepare(self, subject):
+        return images.crop(subject.pixels, subject.box)
+
+    def row(self, pixels):
+        return Row("ok", {"features": pixels.mean((0, 1))})
+
+
+def test_a_box_without_a_pixel_is_a_row_with_a_reason_and_stops_nothing(place):
+    """As older indices hold them: 39.999999 to 40 in a picture 40 wide, in float32."""
+    path = next(path for path, boxes in place.people.items() if len(boxes) == 2)
+    place.people[path] = [(39.9999999, 0.0, 40.0, 20.0), place.people[path][1]]
+    place.prepare()
+    before = list(place.people)[: list(place.people).index(path)]
+    row = sum(len(place.people[other]) for other in before)
+    views = made_views() | {"cut": Cut()}
+    del views["colour"]  # cuts the box out in `compute`, as no real view does
+    outcome = place.extract(views)
+    assert outcome.rows["whole"] == {"ok": 6} and outcome.rows["area"].total() == 9
+    assert outcome.rows["cut"] == {"bad_box": 1, "ok": 8} and outcome.skipped == {}
+    view = open_view(place.cache, "cut")
+    assert np.flatnonzero(view.status != STATUS["ok"]).tolist() == [row]
+    assert view.status[row] == STATUS["bad_box"]
+    assert "has no pixel in a picture of 40x30" in view.reasons[row]
+    assert place.extract({"cut": Cut()}).rows["cut"] == {}
+
+
+def test_bytes_that_were_read_are_not_read_again_to_know_them(place, monkeypatch):
+    """A picture that is damaged as `prepare` knew it fails for good, even if its file goes then."""
+    path = place.data / "p" / "001.png"
+    known = path.read_bytes()
+
+    def failing(data, *more):
+        if data == known:
+            path.unlink()
+            raise images.PictureError("the picture is damaged or truncated")
+        return good(data, *more)
+
+    good = images.read
+    monkeypatch.setattr(images, "read", failing)
+    outcome = place.extract()
+    assert outcome.rows["colour"] == {"ok": 7, "unreadable": 2} and outcome.skipped == {}
+
+
 def test_a_data_root_that_is_not_there_fills_the_cache_with_nothing(place):
     os.rename(place.data, place.root / "away")
     with pytest.raises(DataError, match=r"no folder .*data\.root"):
@@ -383,7 +433,7 @@ SLOW = """
     from cache.settings import Cache
     from extract import images, run
     from extract import settings as config
-    from extract.views import Networks
+    from extract.loaded import Networks
     from tests.made_views import made_views
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a run in the background ignores it
     data, root, shard_rows = sys.argv[1:]

@@ -18,12 +18,14 @@ from cache.spec import Row
 from cache.statuses import STATUS
 from cache.store import open_view
 from cache.writer import ViewWriter
-from extract import images
+from extract import images, loaded
 from extract import settings as config
 from extract import views as module
+from extract.backbones import backbones
 from extract.detectors import Detections
+from extract.loaded import Networks
 from extract.meter import Meter
-from extract.views import Networks, Subject, make_views
+from extract.views import Subject, make_views
 from extract.weights import Weights
 from tests.networks import real, untrained
 
@@ -36,6 +38,7 @@ SETTINGS = config.Views(
     labels=config.Labels(network=MINILM),
     words=config.Words(network=GLOVE),
 )
+VIEW_NAMES = tuple(make_views(SETTINGS, "float16"))
 ALIKE = 2e-3  # between float32 features alone and among neighbours: a sum in another order
 
 
@@ -434,7 +437,7 @@ def test_neighbours_change_nothing(views, networks, name, record_property):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", module.VIEW_NAMES)
+@pytest.mark.parametrize("name", VIEW_NAMES)
 def test_the_layout_fits_the_rows(networks, name, tmp_path):
     """Rows go through the store in float16 and come back in the shapes that `arrays` promised."""
     view = make_views(SETTINGS, "float16")[name]
@@ -467,16 +470,16 @@ def test_a_network_is_loaded_once_and_said_to_be(monkeypatch):
     found = Networks(config.Weights(), lambda: asked.append(1) or "cpu", said.append)
     found._found["resnet18"] = untrained("resnet18")
 
-    def loading(name, settings, device, kind):
-        built.append((name, device, kind))
-        return SimpleNamespace(name=name)
+    def building(weights, device, kind):
+        built.append((weights, device, kind))
+        return SimpleNamespace(name=weights.network)
 
-    monkeypatch.setattr(module.backbones, "load_backbone", loading)
+    monkeypatch.setattr(backbones, "build", building)
     assert found.loaded == () and asked == []
     first = found.backbone("resnet18", "picture")
     assert found.backbone("resnet18", "picture") is first
-    assert built == [("resnet18", "cpu", "picture")] and found.loaded == ("resnet18",)
     assert said == [found.weights("resnet18")] and len(asked) == 1
+    assert built == [(said[0], "cpu", "picture")] and found.loaded == ("resnet18",)
 
 
 # --------------------------------------------------------------------------------------- keys
@@ -514,16 +517,34 @@ def hashes(monkeypatch):
         sha256 = known.get(name, name)
         return Weights(name, "store", name, Path("nowhere"), sha256, "none", True, None)
 
-    monkeypatch.setattr(module, "find", find)
+    monkeypatch.setattr(loaded, "find", find)
     return known
 
 
+def given(settings=SETTINGS, dtype="float16") -> dict[str, module.View]:
+    """The views, those of labels with a label."""
+    made = make_views(settings, dtype)
+    for name in LABEL_VIEWS:
+        made[name].definitions = [{"label": "joy", "definition": "delight"}]
+    return made
+
+
 def parts(name: str, settings=SETTINGS, dtype="float16", batch=32) -> dict:
-    return make_views(settings, dtype)[name].parts(Networks(config.Weights(), batch=batch))
+    return given(settings, dtype)[name].parts(Networks(config.Weights(), batch=batch))
+
+
+@pytest.mark.parametrize("name", LABEL_VIEWS)
+def test_a_label_view_has_no_key_before_its_labels(hashes, name):
+    with pytest.raises(ValueError, match=rf"view '{name}' has no key before `give_definitions`"):
+        make_views(SETTINGS, "float16")[name].key(Networks(config.Weights()))
+
+
+def test_the_key_is_the_hash_of_the_parts(hashes):
+    assert given()["body"].key(Networks(config.Weights())) == key_of(parts("body"))
 
 
 def test_every_setting_is_tried_below():
-    for name in module.VIEW_NAMES:
+    for name in VIEW_NAMES:
         assert OTHER[name].keys() == type(getattr(SETTINGS, name)).model_fields.keys()
 
 
@@ -533,7 +554,7 @@ def test_every_setting_is_tried_below():
 def test_every_setting_changes_the_key_of_its_view_alone(hashes, name, setting):
     section = getattr(SETTINGS, name).model_copy(update={setting: OTHER[name][setting]})
     changed = SETTINGS.model_copy(update={name: section})
-    for other in module.VIEW_NAMES:
+    for other in VIEW_NAMES:
         before, after = parts(other), parts(other, changed)
         assert (key_of(before) != key_of(after)) == (other == name)
     said = differences(parts(name), parts(name, changed))
@@ -542,7 +563,7 @@ def test_every_setting_changes_the_key_of_its_view_alone(hashes, name, setting):
 
 @pytest.mark.parametrize("network", ["resnet50", "blazeface", "yolo26n", DEPTH, MINILM, GLOVE])
 def test_other_weights_change_the_keys_of_the_views_that_run_them(hashes, network):
-    before = {name: parts(name) for name in module.VIEW_NAMES}
+    before = {name: parts(name) for name in VIEW_NAMES}
     hashes[network] = "other"
     for name, old in before.items():
         runs = network in make_views(SETTINGS, "float16")[name].network_names()
@@ -552,20 +573,20 @@ def test_other_weights_change_the_keys_of_the_views_that_run_them(hashes, networ
             assert said == [f"networks.{network}.sha256: {network} -> other"]
 
 
-@pytest.mark.parametrize("name", module.VIEW_NAMES)
+@pytest.mark.parametrize("name", VIEW_NAMES)
 def test_batch_changes_no_key_and_dtype_does(hashes, name):
     assert parts(name, batch=1) == parts(name, batch=64)
     assert key_of(parts(name, dtype="float32")) != key_of(parts(name))
 
 
-@pytest.mark.parametrize("name", module.VIEW_NAMES)
+@pytest.mark.parametrize("name", VIEW_NAMES)
 def test_precision_changes_every_key(hashes, name):
     low = Networks(config.Weights(), precision="bfloat16")
-    changed = make_views(SETTINGS, "float16")[name].parts(low)
+    changed = given()[name].parts(low)
     assert differences(parts(name), changed) == ["precision: float32 -> bfloat16"]
 
 
-@pytest.mark.parametrize("name", module.VIEW_NAMES)
+@pytest.mark.parametrize("name", VIEW_NAMES)
 def test_code_and_decoder_are_part_of_the_key(hashes, name, monkeypatch):
     before = key_of(parts(name))
     monkeypatch.setitem(images.RULE, "decoder", "Pillow 0.1")
@@ -577,9 +598,9 @@ def test_code_and_decoder_are_part_of_the_key(hashes, name, monkeypatch):
 
 def test_what_the_weights_want_done_to_pixels_is_part_of_the_key(hashes, monkeypatch):
     before = parts("body")
-    find = module.find
+    find = loaded.find
     monkeypatch.setattr(
-        module,
+        loaded,
         "find",
         lambda name, settings: dataclasses.replace(
             find(name, settings), preprocessing={"scale": 1.0, "mean": [1, 2, 3], "std": [1, 1, 1]}
@@ -600,11 +621,11 @@ def test_names_and_definitions_are_part_of_a_label_views_key(hashes, name):
 
 def test_a_view_without_a_network_is_left_out():
     names = tuple(make_views(config.Views(), "float16"))
-    assert names == tuple(name for name in module.VIEW_NAMES if name != "words")
-    assert tuple(make_views(SETTINGS, "float16")) == module.VIEW_NAMES
+    assert names == tuple(name for name in VIEW_NAMES if name != "words")
+    assert VIEW_NAMES == ("body", "head", "objects", "depth", "scene", "labels", "words")
 
 
-@pytest.mark.parametrize("name", module.VIEW_NAMES)
+@pytest.mark.parametrize("name", VIEW_NAMES)
 def test_a_key_has_one_spelling_and_survives_json(hashes, name):
     found = parts(name)
     assert key_of(json.loads(canonical(found))) == key_of(found)

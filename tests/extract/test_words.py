@@ -22,14 +22,15 @@ from cache.paths import view_names
 from cache.settings import Cache
 from cache.statuses import STATUS
 from cache.store import open_view
-from extract import convert, run
+from extract import run
 from extract import settings as config
-from extract.backbones import backbones, describe, load_backbone
+from extract.backbones import backbones, load_backbone
 from extract.backbones.words import Words
 from extract.estimate import estimate
+from extract.loaded import Networks
 from extract.repair import repair
-from extract.views import Networks, make_views, words_of
-from extract.weights import find
+from extract.views import give_definitions, make_views, words_of
+from extract.weights import convert, find
 from tests.extract.test_run import Place
 from tests.made_views import Letters
 from tests.networks import given, real
@@ -186,7 +187,7 @@ def test_untrained_vectors_are_of_the_word_and_named_so():
     network = load_backbone(GLOVE, settings, kind="words")
     assert network.width == 50 and not network.weights.trained
     assert "UNTRAINED" in network.weights.words() and "untrained" in network.preprocessing
-    assert network.preprocessing == describe(GLOVE, network.weights, "words")
+    assert network.preprocessing == backbones.describe(network.weights, "words")
     together = network(["joy", "pain"])
     assert np.array_equal(together["joy"], network(["joy"])["joy"])
     assert abs(np.corrcoef(together["joy"], together["pain"])[0, 1]) < 0.5
@@ -267,7 +268,7 @@ def extract(place: Place, views: dict, weights: config.Weights, **settings) -> r
 
 
 def planned(place: Place, views: dict, weights: config.Weights):
-    run.give_definitions(views, place.index)
+    give_definitions(views, place.index)
     return run.make_plan(place.cache, place.index, views, Networks(weights))
 
 

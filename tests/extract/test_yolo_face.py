@@ -7,8 +7,10 @@ from skimage import data
 from torchvision.ops import box_iou
 
 from extract.detectors import load_detector
-from extract.detectors.yolo import YoloFaces, coco_names, ultralytics_tasks
-from extract.weights import catalogue, find
+from extract.detectors.ultralytics import ultralytics_tasks
+from extract.detectors.yolo import YoloFaces, coco_names
+from extract.weights import find
+from extract.weights.packages import catalogue
 from tests.networks import real
 
 FACE = "yolo11m-face"
@@ -36,7 +38,7 @@ def test_every_tensor_has_its_place():
 
 
 def _shape() -> dict:
-    from extract.detectors.yolo import shape_of
+    from extract.detectors.ultralytics import shape_of
 
     return shape_of(FACE, ultralytics_tasks())
 

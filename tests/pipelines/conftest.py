@@ -144,5 +144,34 @@ def emocache(monkeypatch, capsys):
     return call
 
 
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """Chromium without a window, that logs what pages ask for and what goes wrong in them."""
+    webdriver = pytest.importorskip("selenium.webdriver")
+    chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (chromium and chromedriver):
+        pytest.skip("needs chromium and chromedriver (Debian: chromium chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (
+        "headless=new",
+        "no-sandbox",
+        "disable-gpu",
+        "no-first-run",
+        "disable-sync",
+        "disable-background-networking",
+        "disable-component-update",
+        "disable-dev-shm-usage",
+        f"user-data-dir={tmp_path_factory.mktemp('chromium')}",
+        "window-size=1400,1000",
+    ):
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    service = webdriver.ChromeService(executable_path=chromedriver)
+    found = webdriver.Chrome(options=options, service=service)
+    yield found
+    found.quit()
+
+
 def _set(changes: Mapping[str, str], flag: str) -> list[str]:
     return [part for key, value in changes.items() for part in (flag, f"{key}={value}")]

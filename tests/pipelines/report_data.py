@@ -8,8 +8,9 @@ import numpy as np
 
 from pipelines.evaluation import measure
 from pipelines.overlay import ObjectMark, PersonMark
-from pipelines.report import Person, ReportData, read_results
-from train.run import Scores
+from pipelines.report.data import Person, ReportData, read_results
+from pipelines.results import Results
+from train.scores import Scores
 from train.settings import Evaluate
 
 # Label: positive rate, about as on the test split of EMOTIC.
@@ -34,9 +35,8 @@ def scores(split="test", persons=400, seed=0, signal=1.2) -> Scores:
     logit = np.log(RATES / (1 - RATES)) + signal * (true - RATES) + rng.normal(0, 0.9, true.shape)
     rows = np.arange(persons) + 1000
     dropped = {"bad_box": 3, "unreadable": 1} if split == "test" else {}
-    return Scores(
-        split, tuple(LABELS), rows, rows // 2, true, 1 / (1 + np.exp(-logit)), dropped, info={}
-    )
+    score = (1 / (1 + np.exp(-logit))).astype(np.float32)  # as heads give them
+    return Scores(split, tuple(LABELS), rows, rows // 2, true, score, dropped=dropped)
 
 
 def single_scores(split="test", labels=SEVEN, persons=400, signal=1.8) -> Scores:
@@ -47,7 +47,7 @@ def single_scores(split="test", labels=SEVEN, persons=400, signal=1.8) -> Scores
     logit = rng.normal(0, 1, true.shape) + signal * true
     score = np.exp(logit) / np.exp(logit).sum(axis=1, keepdims=True)
     rows = np.arange(persons) + 1000
-    return Scores(split, tuple(labels), rows, rows // 2, true, score, {"bad_box": 3}, info={})
+    return Scores(split, tuple(labels), rows, rows // 2, true, score, dropped={"bad_box": 3})
 
 
 def share_scores(split="test", labels=EIGHT, persons=400) -> Scores:
@@ -64,14 +64,14 @@ def share_scores(split="test", labels=EIGHT, persons=400) -> Scores:
         rows // 2,
         (votes > 0.5).astype(np.int8),
         score,
-        {"bad_box": 3},
-        info={},
+        dropped={"bad_box": 3},
         distribution=votes,
         train_mean=votes.mean(axis=0),
     )
 
 
 MADE = {"multi": scores, "single": single_scores, "distribution": share_scores}
+KINDS = tuple(MADE)
 
 
 def provenance() -> dict:
@@ -94,14 +94,7 @@ def provenance() -> dict:
 def results(folder: Path, persons=400, kind="multi", **more) -> Path:
     """A results folder as train and evaluate leave it."""
     test, val = (MADE[kind](split, persons=persons, **more) for split in ("test", "val"))
-    measure(
-        test,
-        test.labels,
-        Evaluate(bootstrap=200),
-        provenance(),
-        val=val,
-        mean_distribution=test.train_mean,
-    ).write(folder)
+    measure(test, Evaluate(bootstrap=200), provenance(), val=val).write(Results(folder))
     with (folder / "curves.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["epoch", "train_loss", "val_loss", "val_map"])
@@ -121,7 +114,7 @@ def results(folder: Path, persons=400, kind="multi", **more) -> Path:
 def report_data(folder: Path, pictures: Path, persons=12, kind="multi", **more) -> ReportData:
     """`pictures` is the folder of EMOTIC pictures with the CSVs of the release."""
     test = MADE[kind]("test", **more)
-    found = read_results(results(folder, kind=kind, **more))
+    found = read_results(Results(results(folder, kind=kind, **more)))
     rng = np.random.default_rng(0)
     word = rng.normal(size=(len(test.labels), 8)) + 0.8
     word /= np.linalg.norm(word, axis=1, keepdims=True)
@@ -133,6 +126,7 @@ def report_data(folder: Path, pictures: Path, persons=12, kind="multi", **more) 
         split="test",
         labels=test.labels,
         networks=networks(),
+        views=("body", "head", "objects", "depth", "scene"),
         persons=[
             made_person(row, number, test, kind, found["per_class"], rng)
             for number, row in enumerate(annotated(pictures)[:persons])
@@ -213,7 +207,7 @@ def made_person(row, number, test, kind, per_class, rng) -> Person:
         mark=PersonMark(box, face, objects),
         true=true,
         predicted=predicted,
-        probabilities=chance,
+        scores=chance,
         shares=shares,
         notes=[] if face else ["no face found: the head view is zeros"],
     )

@@ -13,8 +13,9 @@ from PIL import Image
 
 from cache.index import Index
 from cache.store import open_view
-from pipelines import cli, cli_cache, stages
-from pipelines.evaluation import read_metrics
+from pipelines import cli, stages
+from pipelines.commands import cache
+from pipelines.results import Results
 from pipelines.settings import load
 from tests.pipelines.conftest import ROOT, Done, environment, run
 
@@ -22,7 +23,7 @@ COMMANDS = [
     [command.name or command.callback.__name__] for command in cli.app.registered_commands
 ] + [
     ["cache", command.name or command.callback.__name__]
-    for command in cli_cache.app.registered_commands
+    for command in cache.app.registered_commands
 ]
 PROJECT_COMMANDS = [
     "prepare",
@@ -326,7 +327,7 @@ def test_each_command_answers_in_json(command, emocache, workplace):
         assert found["persons"] == {"train": 24, "val": 2} and found["epochs"] == 2
     elif command == "evaluate":
         assert found["test"]["n_evaluated"] == 11
-        assert read_metrics(Path("results")) == found
+        assert Results().read_metrics() == found
     elif command == "report":
         assert found["bytes"] == Path(found["report"]).stat().st_size
     else:
@@ -423,7 +424,7 @@ def test_a_head_on_data_that_it_was_not_fitted_on(emocache, workplace):
 
 @pytest.mark.slow
 def test_a_report_of_another_head_than_was_evaluated_is_refused(emocache, workplace):
-    assert "Untrained network" in Path("results/report.html").read_text()
+    assert "UNTRAINED" in Path("results/report.html").read_text()
     less = ("--set", "train.epochs=1", "--set", "train.hugme.without=[depth]")
     assert emocache("train", *less).code == 0
     assert "run `emocache evaluate`" in refusal(emocache("report"))

@@ -95,3 +95,21 @@ def test_extract_takes_rows_from_another_cache(project, emocache):
     done = emocache("extract", "--set", "cache.take_from=[theirs]")
     assert done.code == 0 and "taken from cache.take_from" in words(done)
     assert "no network was loaded" in done.out
+
+
+def test_a_picture_that_cannot_be_read_is_named_wherever_it_is_missed(project, emocache):
+    scenes = json.loads((project / "data/demo/planted.json").read_text())["scenes"]
+    path = next(scene["path"] for scene in scenes if scene["split"] == "train")
+    picture = project / "data/demo" / path
+    picture.write_bytes(picture.read_bytes()[:6000])
+    assert emocache("prepare").code == 0
+    done = emocache("extract")
+    assert done.code == 0 and "unreadable" in done.out, done.said
+    assert f"1 picture could not be used (it is {path}: the picture is damaged" in done.out
+    found = json.loads(emocache("plan", "--no-probe", "--json").out)["failed"]
+    assert [(one["picture"], one["status"]) for one in found] == [(path, "unreadable")]
+    for command in ("plan --no-probe", "train --set train.head=linear"):
+        said = emocache(*command.split()).out
+        assert "`emocache cache ls` names" in said, command
+    assert path in emocache("cache", "ls").out
+    assert "could not be used" not in emocache("extract").out  # said once, when it happens

@@ -9,17 +9,22 @@ import numpy as np
 import pytest
 
 from cache.errors import DataError
-from pipelines import evaluation
+from cache.index import VAD
+from pipelines.commands import heads
+from pipelines.comparison import compare
+from pipelines.evaluation import measure
+from pipelines.results import Results
 from tests.pipelines.report_data import LABELS, provenance, scores
 from tests.pipelines.test_evaluation import QUICK, rated, single_label, soft
 from train import metrics
+from train.scores import Scores
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def written(folder, found, head="hugme"):
     about = {**provenance(), "head": head, "head_sha256": "e" * 64}
-    evaluation.evaluate(found, list(found.labels), QUICK, about, folder=folder)
+    measure(found, QUICK, about).write(Results(folder))
     return folder
 
 
@@ -35,47 +40,47 @@ def two(tmp_path):
 
 
 def test_map_of_two_heads(two):
-    found = evaluation.compare(*two, QUICK)
+    found = compare(*two, QUICK)
     (row,) = found["measures"]
-    a, b = (evaluation.read_metrics(folder)["test"]["mAP"] for folder in two)
+    a, b = (Results(folder).read_metrics()["test"]["mAP"] for folder in two)
     assert (row["measure"], row["a"], row["b"]) == ("mAP", pytest.approx(a), pytest.approx(b))
     assert row["difference"] == pytest.approx(b - a)
     assert row["low"] < row["difference"] < row["high"] < 0
     assert row["p"] == pytest.approx(2 / 101)
     assert (found["n_evaluated"], found["n_pictures"], found["kind"]) == (400, 200, "multi")
     assert (found["b"]["head"], found["b"]["n_dropped"], found["b"]["n_only"]) == ("rrla", 4, 0)
-    itself = evaluation.compare(two[0], two[0], QUICK)["measures"][0]
+    itself = compare(two[0], two[0], QUICK)["measures"][0]
     assert (itself["difference"], itself["p"]) == (0, 1)
 
 
 def test_measures_follow_the_kind_of_the_labels(tmp_path):
     one = single_label()
     a, b = written(tmp_path / "a", one), written(tmp_path / "b", noisy(one))
-    rows = {row["measure"]: row for row in evaluation.compare(a, b, QUICK)["measures"]}
+    rows = {row["measure"]: row for row in compare(a, b, QUICK)["measures"]}
     assert list(rows) == ["mAP", "accuracy", "balanced_accuracy"]
     for name, row in rows.items():
-        assert row["a"] == pytest.approx(evaluation.read_metrics(a)["test"][name])
+        assert row["a"] == pytest.approx(Results(a).read_metrics()["test"][name])
         assert row["low"] <= row["difference"] <= row["high"]
     many = soft()
     blurred = replace(many, y_score=0.5 * many.y_score + 0.1)
     a, b = written(tmp_path / "c", many), written(tmp_path / "d", blurred)
-    rows = {row["measure"]: row for row in evaluation.compare(a, b, QUICK)["measures"]}
+    rows = {row["measure"]: row for row in compare(a, b, QUICK)["measures"]}
     assert list(rows) == list(metrics.MEASURES)
     assert rows["kl"]["difference"] > 0 > rows["cosine"]["difference"]
-    assert rows["kl"]["b"] == pytest.approx(evaluation.read_metrics(b)["test"]["kl"], rel=1e-5)
+    assert rows["kl"]["b"] == pytest.approx(Results(b).read_metrics()["test"]["kl"], rel=1e-5)
 
 
 def test_ratings_are_compared_where_both_heads_predict_them(tmp_path):
     one = rated()
     worse = replace(one, vad=one.vad + np.float32([0, 0, 1]))
     a, b = written(tmp_path / "a", one), written(tmp_path / "b", worse)
-    rows = {row["measure"]: row for row in evaluation.compare(a, b, QUICK)["measures"]}
-    each = [f"{name}_error" for name in evaluation.VAD]
+    rows = {row["measure"]: row for row in compare(a, b, QUICK)["measures"]}
+    each = [f"{name}_error" for name in VAD]
     assert list(rows) == ["mAP", "VAD_error", *each]
     assert rows["dominance_error"]["low"] > 0 == rows["arousal_error"]["difference"]
     c = written(tmp_path / "c", replace(one, vad=None, y_vad=None))
     for pair in ((a, c), (c, a)):
-        assert [row["measure"] for row in evaluation.compare(*pair, QUICK)["measures"]] == ["mAP"]
+        assert [row["measure"] for row in compare(*pair, QUICK)["measures"]] == ["mAP"]
 
 
 def test_persons_are_matched_by_their_row(two, tmp_path):
@@ -83,20 +88,20 @@ def test_persons_are_matched_by_their_row(two, tmp_path):
     order = np.random.default_rng(0).permutation(400)[:350]
     names = ("person_rows", "picture_rows", "y_true", "y_score")
     fewer = replace(test, **{name: getattr(test, name)[order] for name in names})
-    found = evaluation.compare(two[0], written(tmp_path / "c", fewer), QUICK)
+    found = compare(two[0], written(tmp_path / "c", fewer), QUICK)
     assert found["measures"][0]["difference"] == 0
     assert (found["n_evaluated"], found["a"]["n_only"], found["b"]["n_only"]) == (350, 50, 0)
 
 
 def test_scores_come_back_as_they_were_written(tmp_path):
     for found in (replace(scores(), index="d1ge5t"), soft()):
-        evaluation.write_scores(tmp_path / "scores.parquet", found)
-        back = evaluation.read_scores(tmp_path / "scores.parquet")
+        found.write(tmp_path / "scores.parquet")
+        back = Scores.read(tmp_path / "scores.parquet")
         assert (back.split, back.labels, back.index) == (found.split, found.labels, found.index)
         np.testing.assert_array_equal(back.person_rows, found.person_rows)
         np.testing.assert_array_equal(back.y_true, found.y_true)
         np.testing.assert_allclose(back.y_score, found.y_score, rtol=1e-6)
-        assert (back.distribution is None) == (getattr(found, "distribution", None) is None)
+        assert (back.distribution is None) == (found.distribution is None)
 
 
 @pytest.mark.parametrize(
@@ -112,17 +117,17 @@ def test_scores_come_back_as_they_were_written(tmp_path):
 def test_what_cannot_be_compared_is_refused(two, tmp_path, change, says):
     other = written(tmp_path / "c", replace(scores(), **change))
     with pytest.raises(DataError, match=says):
-        evaluation.compare(two[0], other, QUICK)
+        compare(two[0], other, QUICK)
 
 
 def test_scores_of_a_head_that_was_fitted_anew_are_refused(two):
     head = two[1] / "head" / "head.json"
     head.parent.mkdir()
     head.write_text(json.dumps({"sha256": "e" * 64}))
-    assert evaluation.compare(*two, QUICK)["b"]["head_sha256"] == "e" * 64
+    assert compare(*two, QUICK)["b"]["head_sha256"] == "e" * 64
     head.write_text(json.dumps({"sha256": "f" * 64}))
     with pytest.raises(DataError, match=r"cannot be compared: .* f{12} .*emocache evaluate"):
-        evaluation.compare(*two, QUICK)
+        compare(*two, QUICK)
 
 
 def test_results_of_an_older_emocache_are_refused(two):
@@ -131,10 +136,10 @@ def test_results_of_an_older_emocache_are_refused(two):
     path = two[1] / "scores.parquet"
     pq.write_table(pq.read_table(path).replace_schema_metadata(None), path)
     with pytest.raises(DataError, match=r"b/scores\.parquet does not say.*evaluate` again"):
-        evaluation.compare(*two, QUICK)
+        compare(*two, QUICK)
     path.unlink()
     with pytest.raises(DataError, match="run `emocache evaluate` first"):
-        evaluation.compare(*two, QUICK)
+        compare(*two, QUICK)
 
 
 # ---- the command ---------------------------------------------------------------------------
@@ -170,33 +175,28 @@ def test_the_command_refuses_in_a_sentence(two, emocache, tmp_path, monkeypatch)
 
 
 def test_ratings_are_shown(capsys, tmp_path):
-    from pipelines.cli import _show_comparison, _show_metrics
-
     written(tmp_path / "a", rated())
-    _show_metrics(evaluation.read_metrics(tmp_path / "a"))
+    heads.show_metrics(Results(tmp_path / "a").read_metrics())
     said = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    numbers = evaluation.read_metrics(tmp_path / "a")["test"]
+    numbers = Results(tmp_path / "a").read_metrics()["test"]
     assert f"error of arousal {numbers['arousal_error']:.2f} (" in said
     assert "persons rated 350" in said and "mean of train for all" in said
-    _show_comparison(evaluation.compare(tmp_path / "a", tmp_path / "a", QUICK))
+    heads._show_comparison(compare(tmp_path / "a", tmp_path / "a", QUICK))
     assert f"{numbers['VAD_error']:.4f}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", ["multi", "single", "distribution"])
 def test_each_kind_of_labels_is_shown_with_its_measures(kind, capsys):
-    from pipelines.cli import _show_metrics
-
     made = {"multi": scores, "single": single_label, "distribution": soft}[kind]()
     val = {"multi": lambda: scores("val"), "single": lambda: single_label("val")}.get(kind)
-    found = evaluation.measure(
+    found = measure(
         made,
-        list(made.labels),
         QUICK,
         {**provenance(), "head": "hugme"},
         val=val and val(),
         leaked=made.person_rows[:7],
     ).metrics
-    _show_metrics(found)
+    heads.show_metrics(found)
     said = capsys.readouterr().out
     for word in {
         "multi": ["mAP", "random order", "C-F1, O-F1", "Jaccard"],

@@ -4,7 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,18 +24,14 @@ from sklearn.metrics import (
 
 from cache.errors import DataError
 from pipelines import evaluation
+from pipelines.results import Results, read_csv
 from tests.pipelines.report_data import LABELS, provenance, results, scores
 from train.metrics import MEASURES, distribution_measures, mean_average_precision, thresholds
-from train.run import Scores
+from train.scores import Scores
 from train.settings import Evaluate
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = Evaluate(bootstrap=100)
-
-
-@dataclass(frozen=True)
-class SoftScores(Scores):
-    distribution: np.ndarray | None = None
 
 
 def single_label(split="test", seed=0):
@@ -44,7 +40,7 @@ def single_label(split="test", seed=0):
     true = np.eye(4, dtype=np.int8)[rng.choice(4, 400, p=[0.5, 0.3, 0.15, 0.05])]
     score = rng.normal(size=true.shape) + 1.5 * true
     rows = np.arange(400)
-    return Scores(split, ("a", "b", "c", "d"), rows, rows // 2, true, score, {"no_face": 3}, {})
+    return Scores(split, ("a", "b", "c", "d"), rows, rows // 2, true, score, dropped={"no_face": 3})
 
 
 def soft(seed=0):
@@ -55,7 +51,7 @@ def soft(seed=0):
     rows = np.arange(300)
     labels = ("a", "b", "c", "d", "e")
     hard = (d > 0.5).astype(np.int8)
-    return SoftScores("test", labels, rows, rows // 3, hard, p, {}, {}, distribution=d)
+    return Scores("test", labels, rows, rows // 3, hard, p, distribution=d)
 
 
 def rated(seed=0):
@@ -68,16 +64,16 @@ def rated(seed=0):
     rows = np.arange(400)
     more = {"vad": vad, "y_vad": y_vad, "train_vad": np.float32([5, 6, 7])}
     score = rng.normal(size=true.shape)
-    return Scores("test", ("a", "b", "c"), rows, rows // 2, true, score, {}, {}, **more)
+    return Scores("test", ("a", "b", "c"), rows, rows // 2, true, score, **more)
 
 
 def measured(found, **more):
-    return evaluation.measure(found, list(found.labels), QUICK, provenance(), **more)
+    return evaluation.measure(found, QUICK, provenance(), **more)
 
 
 def test_numbers_of_the_split():
     test = scores()
-    found = evaluation.measure(test, LABELS, QUICK, provenance()).metrics
+    found = evaluation.measure(test, QUICK, provenance()).metrics
     numbers = found["test"]
     assert numbers["mAP"] == pytest.approx(
         average_precision_score(test.y_true, test.y_score, average="macro")
@@ -102,13 +98,13 @@ def test_a_head_of_other_data_is_named_beside_the_data_measured():
     assert evaluation.fitted_elsewhere(about) == (
         "fitted on caers (cache key 777777777777), evaluated on emotic (cache key b61f0c2a9d3e)"
     )
-    numbers = evaluation.measure(scores(), LABELS, QUICK, about).metrics["test"]
+    numbers = evaluation.measure(scores(), QUICK, about).metrics["test"]
     assert (numbers["dataset"], numbers["fitted_on"]) == ("emotic", "caers 777777777777")
 
 
 def test_decisions_use_the_thresholds_of_val_only():
     test, val = scores("test"), scores("val")
-    found = evaluation.measure(test, LABELS, QUICK, provenance(), val=val)
+    found = evaluation.measure(test, QUICK, provenance(), val=val)
     limits = thresholds(val.y_true, val.y_score)
     assert [row["threshold"] for row in found.per_class] == limits.tolist()
     predicted = (test.y_score >= limits).astype(int)
@@ -128,10 +124,10 @@ def test_decisions_use_the_thresholds_of_val_only():
         assert found.metrics["test"][name] == pytest.approx(oracle)
     assert found.metrics["val"]["n_evaluated"] == 400
     # Other test scores, same val: the same thresholds.
-    again = evaluation.measure(scores("test", seed=9), LABELS, QUICK, provenance(), val=val)
+    again = evaluation.measure(scores("test", seed=9), QUICK, provenance(), val=val)
     assert [row["threshold"] for row in again.per_class] == limits.tolist()
     with pytest.raises(DataError, match="val only"):
-        evaluation.measure(val, LABELS, QUICK, provenance(), val=test)
+        evaluation.measure(val, QUICK, provenance(), val=test)
 
 
 def test_single_label_data_has_accuracies_and_a_confusion(tmp_path):
@@ -145,19 +141,19 @@ def test_single_label_data_has_accuracies_and_a_confusion(tmp_path):
     for name in ("mAP", "accuracy", "balanced_accuracy"):
         assert numbers[f"{name}_low"] < numbers[name] < numbers[f"{name}_high"]
     assert numbers["C_F1"] > 0 and numbers["n_dropped"] == 3
-    measured(test).write(tmp_path)
+    measured(test).write(Results(tmp_path))
     confusion = tmp_path / "plots" / "confusion.csv"
-    rows = evaluation.read_csv(confusion)
+    rows = read_csv(confusion)
     assert rows[0] == {"actual": "abcd"[true[0]], "predicted": "abcd"[predicted[0]]}
     assert len(rows) == 400
     confusion.write_text("actual,predicted\n1,nan\n")  # labels may be called anything
-    assert evaluation.read_csv(confusion) == [{"actual": "1", "predicted": "nan"}]
+    assert read_csv(confusion) == [{"actual": "1", "predicted": "nan"}]
     # a person of val with two labels: the data are of another kind
     two = val.y_true.copy()
     two[0] = 1
     other = measured(test, val=replace(val, y_true=two))
     assert other.metrics["test"]["kind"] == "multi" and "accuracy" not in other.metrics["test"]
-    other.write(tmp_path)
+    other.write(Results(tmp_path))
     assert confusion.read_text().split() == ["actual,predicted"]  # and nothing of the run before
 
 
@@ -173,11 +169,11 @@ def test_distributions_have_six_measures_and_those_of_one_for_everybody():
         assert (numbers[name] > numbers[f"chance_{name}"]) == better
     assert "C_F1" not in numbers and "accuracy" not in numbers
     mean = test.distribution.mean(axis=0)
-    again = measured(test, mean_distribution=mean).metrics["test"]
+    again = measured(replace(test, train_mean=mean)).metrics["test"]
     assert again["chance_distribution"] == "mean of train"
     assert again["chance_kl"] < numbers["chance_kl"] and again["kl"] == numbers["kl"]
     with pytest.raises(DataError, match=r"\(4,\) and there are 5 labels"):
-        measured(test, mean_distribution=mean[:4])
+        measured(replace(test, train_mean=mean[:4]))
     with pytest.raises(DataError, match="softmax"):
         measured(replace(test, y_score=test.y_score * 1.5))
 
@@ -201,10 +197,11 @@ def test_ratings_have_errors_over_those_rated():
 
 def test_labels_that_are_no_distribution_are_counted():
     test = single_label()
-    hard = SoftScores(**vars(test) | {"distribution": test.y_true.astype(float)})
-    assert evaluation.kind_of(hard) == "single"
-    assert evaluation.kind_of(replace(soft(), distribution=soft().distribution * 2)) == "multi"
-    assert evaluation.kind_of(scores()) == "multi"
+    hard = replace(test, distribution=test.y_true.astype(float))
+    assert measured(hard).metrics["test"]["kind"] == "single"
+    doubled = replace(soft(), distribution=soft().distribution * 2)
+    assert measured(doubled).metrics["test"]["kind"] == "multi"
+    assert measured(scores()).metrics["test"]["kind"] == "multi"
 
 
 def test_leaked_persons_are_left_out_beside_the_whole():
@@ -235,7 +232,7 @@ def test_one_label_with_a_positive_and_none():
     true = np.zeros_like(test.y_true)
     for positives in (1, 0):
         true[0, 3] = positives
-        found = evaluation.measure(replace(test, y_true=true), LABELS, QUICK, provenance(), val=val)
+        found = evaluation.measure(replace(test, y_true=true), QUICK, provenance(), val=val)
         assert found.metrics["test"]["classes_with_positive"] == positives
         assert (found.metrics["test"]["mAP"] is None) == (positives == 0)
         assert len(found.per_class) == len(LABELS)
@@ -245,30 +242,32 @@ def test_one_label_with_a_positive_and_none():
 def test_wrong_widths_and_scores_that_are_not_finite_are_refused():
     test = scores()
     with pytest.raises(DataError, match="25 labels"):
-        evaluation.measure(test, LABELS[:-1], QUICK, provenance())
+        measured(replace(test, labels=tuple(LABELS[:-1])))
     with pytest.raises(DataError, match="not finite"):
         bad = np.where(np.eye(*test.y_score.shape), np.nan, test.y_score)
-        evaluation.measure(replace(test, y_score=bad), LABELS, QUICK, provenance())
+        evaluation.measure(replace(test, y_score=bad), QUICK, provenance())
 
 
 def test_files_hold_what_was_measured(tmp_path):
     test, val = scores("test", persons=60), scores("val", persons=60)
     test.y_true[:, 1] = 0
-    returned = evaluation.evaluate(test, LABELS, QUICK, provenance(), val=val, folder=tmp_path)
-    assert evaluation.read_metrics(tmp_path) == returned
+    found, results = measured(test, val=val), Results(tmp_path)
+    found.write(results)
+    returned = found.metrics
+    assert results.read_metrics() == returned
     shown = json.loads((tmp_path / "metrics.json").read_text())
     assert shown == {split: returned[split] for split in ("test", "val")}
     # a column of DVC's table is as wide as the longest text in it
     assert all(len(str(value)) < 40 for numbers in shown.values() for value in numbers.values())
     (tmp_path / "provenance.json").rename(tmp_path / "elsewhere.json")
     with pytest.raises(DataError, match=r"provenance\.json: run `emocache evaluate`"):
-        evaluation.read_metrics(tmp_path)
-    rows = evaluation.read_csv(tmp_path / "plots" / "per_class.csv")
+        results.read_metrics()
+    rows = read_csv(results.per_class)
     assert tuple(rows[0]) == evaluation.PER_CLASS
     assert [row["label"] for row in rows] == LABELS
     assert np.isnan(rows[1]["ap"]) and rows[1]["positives"] == 0
     aps = [row["ap"] for row in rows if not np.isnan(row["ap"])]
-    assert np.mean(aps) == pytest.approx(returned["test"]["mAP"], abs=1e-5)
+    assert np.mean(aps) == pytest.approx(returned["test"]["mAP"])
     table = pq.read_table(tmp_path / "scores.parquet")
     assert table.column_names == ["person", "picture", "split", "y_true", "y_score"]
     np.testing.assert_array_equal(table["person"], test.person_rows)
@@ -277,7 +276,7 @@ def test_files_hold_what_was_measured(tmp_path):
 
 def test_curves_are_thinned_but_keep_their_ends():
     test = scores(persons=4000)
-    rows = evaluation.measure(test, LABELS, QUICK, provenance()).pr
+    rows = evaluation.measure(test, QUICK, provenance()).pr
     for label in LABELS:
         mine = [(row["recall"], row["precision"]) for row in rows if row["label"] == label]
         assert 10 < len(mine) <= 102

@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,8 +16,9 @@ from cache.index import Index
 from cache.statuses import STATUS
 from cache.store import open_view
 from extract import images
+from extract.detectors import Detections
 from pipelines.predict import Predictor, predict
-from pipelines.settings import load
+from pipelines.settings import Settings, load
 
 pytestmark = pytest.mark.slow
 
@@ -60,6 +62,11 @@ def path_of(settings, index):
 @pytest.fixture(scope="module")
 def boxes_of(index):
     return lambda rows: [tuple(box) for box in index.boxes[rows].tolist()]
+
+
+def size_of(path) -> tuple[int, int]:
+    with Image.open(path) as picture:
+        return picture.size
 
 
 # ---- the same features as extraction
@@ -175,7 +182,7 @@ def test_the_answer_is_complete(
     (found,) = result["pictures"]
     assert (found["picture"], found["status"], found["reason"]) == (str(path), "ok", "")
     (person,) = found["people"]
-    width, height = Image.open(path).size
+    width, height = size_of(path)
     for box in [person["box"], person["head"], *(o["box"] for o in person["objects"])]:
         x1, y1, x2, y2 = box
         assert 0 <= x1 < x2 <= width + 0.1 and 0 <= y1 < y2 <= height + 0.1
@@ -193,8 +200,9 @@ def test_the_answer_is_complete(
     assert scores == sorted(scores, reverse=True) and all(0 <= s <= 1 for s in scores)
     # the overlay is the picture with something drawn on it
     assert found["overlay"] == str(out / f"{path.stem}.overlay.jpg")
-    drawn = np.asarray(Image.open(found["overlay"]).convert("RGB").resize((width, height)), int)
-    plain = np.asarray(Image.open(path).convert("RGB"), int)
+    with Image.open(found["overlay"]) as overlay, Image.open(path) as picture:
+        drawn = np.asarray(overlay.convert("RGB").resize((width, height)), int)
+        plain = np.asarray(picture.convert("RGB"), int)
     changed = (abs(drawn - plain).max(axis=2) > 60).mean()
     assert 0.001 < changed < 0.6
 
@@ -207,8 +215,40 @@ def test_people_are_found_without_boxes(settings, head, persons, path_of, boxes_
     found = np.array([person["box"] for person in result["pictures"][0]["people"]])
     hits = sum(max(iou(box, other) for other in found) > 0.5 for box in boxes_of(rows))
     assert hits >= len(rows) - 1
-    width, height = Image.open(path_of(picture)).size
+    width, height = size_of(path_of(picture))
     assert (found >= 0).all() and (found[:, 2] <= width).all() and (found[:, 3] <= height).all()
+
+
+class Finds:
+    """A detector of one fixed answer: three things, of the classes 1, 2 and 1."""
+
+    def __init__(self, *classes: str):
+        self.classes = classes
+
+    def __call__(self, pictures):
+        boxes = np.array([[0, 0, 9, 9], [5, 5, 20, 20], [20, 0, 50, 9]], np.float32)
+        scores = np.array([0.9, 0.8, 0.7], np.float32)
+        return [Detections(boxes, scores, np.array([1, 2, 1])) for _ in pictures]
+
+
+def with_detector(*classes: str) -> Predictor:
+    networks = SimpleNamespace(detector=lambda name, kind: Finds(*classes))
+    return Predictor(Settings(), networks, {}, None, {})
+
+
+PICTURE = images.Picture(np.zeros((30, 40, 3), np.uint8), "")
+
+
+def test_people_are_the_persons_among_the_objects():
+    found = with_detector("__background__", "person", "dog").people(PICTURE)
+    assert found == [(0, 0, 9, 9), (20, 0, 40, 9)]  # the second one clipped to the picture
+
+
+def test_people_need_a_detector_that_knows_the_class_person():
+    with pytest.raises(
+        SettingsError, match=r"predict\.detector: .* does not know the class person"
+    ):
+        with_detector("cat", "dog").people(PICTURE)
 
 
 def iou(a, b) -> float:
@@ -220,7 +260,7 @@ def iou(a, b) -> float:
 def test_a_box_over_the_edge_is_clipped(settings, head, persons, path_of):
     picture, _ = next(iter(persons.items()))
     path = path_of(picture)
-    width, height = Image.open(path).size
+    width, height = size_of(path)
     (found,) = predict(settings, head, [path], [(-50, -50, width + 9, height + 9)])["pictures"]
     assert found["people"][0]["box"] == [0, 0, width, height]
 

@@ -41,10 +41,10 @@ def asked(cache, tmp_path, monkeypatch) -> Callable[..., Settings]:
 @pytest.fixture
 def fits(monkeypatch) -> list[Any]:
     """The settings of every fit that begins, whichever way."""
-    from train import together
+    from train import fit_many
 
     begun: list[Any] = []
-    alone, group = together.fit, together._in_step
+    alone, group = fit_many.fit, fit_many._in_step
 
     def one(features, settings, *more):
         begun.append(settings)
@@ -54,6 +54,6 @@ def fits(monkeypatch) -> list[Any]:
         begun.extend(settings[n] for n in some)
         return group(features, settings, some, *more)
 
-    monkeypatch.setattr(together, "fit", one)
-    monkeypatch.setattr(together, "_in_step", several)
+    monkeypatch.setattr(fit_many, "fit", one)
+    monkeypatch.setattr(fit_many, "_in_step", several)
     return begun

@@ -62,6 +62,14 @@ def test_the_grid_can_be_typed(emocache):
     }
 
 
+def test_equal_points_of_a_grid_are_said(emocache):
+    for words in (["--plan"], []):
+        _, out, _ = emocache("sweep", "--over", "train.lr=[1e-3, 0.001, 3e-3]", *words)
+        assert "that equal another one, and are left out: 1" in out
+    _, out, _ = emocache("sweep")
+    assert "left out" not in out
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -233,7 +233,8 @@ def test_files_have_the_same_bytes_twice(tmp_path, suffix):
     assert written[0] == written[1] == written[2]
     assert not re.search(rb"Date>|/CreationDate", written[0])
     if suffix == ".png":
-        assert min(Image.open(tmp_path / "deep" / "0.png").size) > 200
+        with Image.open(tmp_path / "deep" / "0.png") as picture:
+            assert min(picture.size) > 200
 
 
 def test_another_process_draws_the_same_and_changes_nothing_global():

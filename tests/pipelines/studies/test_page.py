@@ -9,10 +9,8 @@ import pytest
 from pipelines.studies.figures import heat_map, parallel_coordinates
 from pipelines.studies.page import Section, write_page
 from pipelines.studies.rendering import Table
-from tests.pipelines import test_report as report
+from tests.pipelines import browsing
 from tests.pipelines.report_data import LABELS
-
-browser = report.browser  # the same Chromium, and the same reason where there is none
 
 GRID = [f"{n / 10:.1f}" for n in range(11)]
 EVIL = "<script>alert('x')</script>"
@@ -140,22 +138,22 @@ def test_page_of_nothing(tmp_path):
 
 @pytest.fixture
 def opened(browser, page):
-    return report.at(browser, page)
+    return browsing.at(browser, page)
 
 
 def test_browser_finds_no_error_and_asks_no_network(opened, page):
     assert opened.get_log("browser") == []
-    urls = report.requests(opened, page)
+    urls = browsing.requests(opened, page)
     assert urls[0] == page.as_uri()
     assert all(url == page.as_uri() or url.startswith("data:") for url in urls)
 
 
 def test_browser_draws_figures_at_their_size(opened):
-    figures = report.shown(opened, ".chart svg")
+    figures = browsing.shown(opened, ".chart svg")
     assert len(figures) == 3 and min(figure["width"] for figure in figures) > 500
-    bars = report.shown(opened, ".chart pattern path")  # hatches, each found by its own id
+    bars = browsing.shown(opened, ".chart pattern path")  # hatches, each found by its own id
     assert len(bars) == 2
-    ground = report.luminance(opened, ".chart", "backgroundColor")
+    ground = browsing.luminance(opened, ".chart", "backgroundColor")
     assert ground > 0.99
 
 
@@ -189,8 +187,8 @@ def test_browser_keeps_the_first_column_in_sight(opened):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_browser_text_can_be_read_in_both_schemes(opened, scheme):
-    report.in_scheme(opened, scheme)
-    ground = report.luminance(opened, "body", "backgroundColor")
+    browsing.in_scheme(opened, scheme)
+    ground = browsing.luminance(opened, "body", "backgroundColor")
     assert (ground > 0.5) == (scheme == "light")
     for selector, over, name in (
         ("body", "body", "color"),
@@ -201,6 +199,6 @@ def test_browser_text_can_be_read_in_both_schemes(opened, scheme):
         ("nav a", "body", "color"),
         (".chart text", ".chart", "fill"),
     ):
-        ground = report.luminance(opened, over, "backgroundColor")
-        high, low = sorted([report.luminance(opened, selector, name), ground])[::-1]
+        ground = browsing.luminance(opened, over, "backgroundColor")
+        high, low = sorted([browsing.luminance(opened, selector, name), ground])[::-1]
         assert (high + 0.05) / (low + 0.05) >= 4.5, selector

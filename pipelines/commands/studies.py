@@ -7,7 +7,8 @@ from rich.table import Table
 
 from cache.errors import SettingsError
 from pipelines import settings as params
-from pipelines.console import PARAMS, Json, Params, Set, bar, duration, escape, out, say, untrained
+from pipelines.console import PARAMS, Json, Params, Set, bar, escape, out, say, untrained
+from pipelines.wording import Scale, cell, duration
 
 FEW = 15  # rows that are printed; all stand in the files
 Plan = Annotated[bool, typer.Option("--plan", help="Say what would be fitted, and stop.")]
@@ -56,6 +57,7 @@ def _show_plan(found: dict[str, Any]) -> None:
         f"{found['asked']:,} fits: {found['kept']:,} are kept, {found['left']:,} are left, "
         f"{found['refused']:,} cannot be had"
     )
+    _show_equal(found.get("equal", 0))
     for reason in found["reasons"]:
         out.print(f"[yellow]{escape(reason)}[/]")
     for group in found["groups"]:
@@ -70,28 +72,25 @@ def _show_plan(found: dict[str, Any]) -> None:
         )
 
 
-def _show_sweep(result: dict[str, Any]) -> None:
-    untrained(result["untrained"])
-    if result["note"]:
-        out.print(f"[yellow]{escape(result['note'])}[/]")
-    from pipelines.studies.page import cell, ended, is_percent
+def _show_equal(equal: int) -> None:
+    if equal:
+        out.print(f"points of the grid that equal another one, and are left out: {equal:,}")
 
+
+def _show_sweep(result: dict[str, Any]) -> None:
+    from pipelines.studies.trials_page import ended, interval
+
+    _show_warnings(result)
     main, names = result["measure"], result["names"]
-    percent = is_percent(main)
-    scale, digits = (100, 2) if percent else (1, 4)
+    scale = Scale.of(main)
     short = [name.removeprefix("train.") for name in names]
-    table = Table(
-        "", *short, f"{main}{' %' if percent else ''}", "interval", "best epoch", "remark"
-    )
+    table = Table("", *short, f"{main}{scale.unit}", "interval", "best epoch", "remark")
     for place, row in enumerate(result["rows"][:FEW], 1):
-        known = row.get(main) is not None
-        value = f"{scale * row[main]:.{digits}f}" if known else ""
-        ends = (f"{scale * row[main + end]:.{digits}f}" for end in ("_low", "_high"))
         table.add_row(
             str(place),
             *(escape(cell(row.get(name))) for name in names),
-            value,
-            " to ".join(ends) if known else "",
+            scale.number(row.get(main)),
+            interval(row, main),
             cell(row.get("best_epoch")),
             escape(ended(row)),
         )
@@ -104,10 +103,18 @@ def _show_sweep(result: dict[str, Any]) -> None:
         f"from before; N {first['n_evaluated']:,} on val, {first['n_dropped']:,} dropped, cache "
         f"key {first['cache_key'][:12]}"
     )
+    _show_equal(result["equal"])
     best = " ".join(f"--set {name}={cell(first[name])}" for name in names)
     out.print(f"the best as a head: emocache train {escape(best)}")
     _show_ways(result["ways"])
     out.print(f"page: {escape(result['report'])}")
+
+
+def _show_warnings(result: dict[str, Any]) -> None:
+    """What must be said above all numbers."""
+    untrained(result["untrained"])
+    if result["note"]:
+        out.print(f"[yellow]{escape(result['note'])}[/]")
 
 
 def _show_ways(ways: list[str]) -> None:
@@ -135,9 +142,7 @@ def tune(
 def _show_tune(result: dict[str, Any]) -> None:
     from pipelines.studies.tune import in_words
 
-    untrained(result["untrained"])
-    if result["note"]:
-        out.print(f"[yellow]{escape(result['note'])}[/]")
+    _show_warnings(result)
     states = ", ".join(f"{count} {state}" for state, count in result["states"].items())
     out.print(
         f"study {result['study']}: {result['trials']} trials ({states}), "
@@ -179,9 +184,7 @@ def tables(
 def _show_tables(result: dict[str, Any], tables: list[Any]) -> None:
     from pipelines.studies.rendering import markdown
 
-    untrained(result["untrained"])
-    if result["note"]:
-        out.print(f"[yellow]{escape(result['note'])}[/]")
+    _show_warnings(result)
     for one in tables:
         out.print(escape(markdown(one)))
     for name, why in result["missing"].items():

@@ -4,10 +4,10 @@
     <root>/demo/images/demo_0001.jpg ...
     <root>/planted.json                   what was planted where, and by which rules
 
-People and things are cut from photographs inside installed packages (`pipelines.cutouts`) and put
-on nine grounds (`pipelines.grounds`). **The labels are made up.** They follow the rules below and
-chance; they say nothing about anyone pictured. Even which person counts as `lot A` is drawn by lot
-from the seed.
+People and things are cut from photographs inside installed packages (`pipelines.demo.cutouts`) and
+put on nine grounds (`pipelines.demo.grounds`). **The labels are made up.** They follow the rules
+below and chance; they say nothing about anyone pictured. Even which person counts as `lot A` is
+drawn by lot from the seed.
 
 A label holds for a person when the weights of the cues that apply add up to its threshold. One
 annotator (train), five (val) or three (test) then look, and each overlooks a label or adds one at
@@ -46,13 +46,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageFilter
 
+from cache.boxes import Box
 from cache.errors import DataError
-from pipelines import cutouts
-from pipelines.cutouts import FIGURES, THINGS
-from pipelines.demo_settings import Demo
-from pipelines.grounds import GROUNDS, Grounds, light
+from pipelines.demo import cutouts
+from pipelines.demo.cutouts import FIGURES, THINGS
+from pipelines.demo.grounds import GROUNDS, Grounds, light
+from pipelines.demo.settings import Demo
 
 NOTE = (
     "Made-up labels: planted by stated rules and chance in collages of stock photographs. "
@@ -93,8 +94,6 @@ SCALES: dict[str, tuple[float, Cues]] = {
     "arousal": (4.5, {"alarm": 2, "travel": 1, "festive": 2, "open": -1, "company": 0.5}),
     "dominance": (4.0, {"shown": 1.5, "close": 2, "lot": 0.5, "bleak": -0.5}),
 }
-
-Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -494,44 +493,3 @@ def facts(scene: Scene) -> dict[str, Any]:
             for placed in scene.things
         ],
     }  # fmt: skip
-
-
-def contact_sheet(root: Path, number: int = 12, columns: int = 4) -> Image.Image:
-    """Some of the scenes, evenly chosen, with the persons' boxes and what was planted for them."""
-    story = json.loads((root / "planted.json").read_text(encoding="utf-8"))
-    chosen = story["scenes"][:: max(1, len(story["scenes"]) // number)][:number]
-    width, height, line = 360, 270, 15
-    sheet = Image.new(
-        "RGB", (columns * width, -(-len(chosen) // columns) * (height + 4 * line)), (255, 255, 255)
-    )
-    draw, font = ImageDraw.Draw(sheet), cutouts.font(11, bold=False)
-    colours = ((255, 200, 40), (80, 210, 255))
-    for i, scene in enumerate(chosen):
-        left, top = i % columns * width, i // columns * (height + 4 * line)
-        with Image.open(root / scene["path"]) as opened:
-            scale = min((width - 8) / opened.width, height / opened.height)
-            size = round(opened.width * scale), round(opened.height * scale)
-            sheet.paste(opened.resize(size, Image.Resampling.LANCZOS), (left + 4, top + 4))
-        for person, colour in zip(scene["persons"], colours, strict=False):
-            x1, y1, x2, y2 = (side * scale for side in person["box"])
-            corners = (left + 4 + x1, top + 4 + y1, left + 3 + x2, top + 3 + y2)
-            draw.rectangle(corners, outline=colour, width=2)
-        row = top + 4 + size[1] + 2
-        for person, colour in zip(scene["persons"], colours, strict=False):
-            words = _lines(", ".join(person["labels"]) or "(none)", draw, font, width - 24)
-            draw.rectangle((left + 5, row + 3, left + 13, row + 11), fill=colour)
-            for text in words[: 2 if len(scene["persons"]) > 1 else 4]:
-                draw.text((left + 18, row), text, (30, 30, 30), font)
-                row += line
-    return sheet
-
-
-def _lines(text: str, draw: ImageDraw.ImageDraw, font: Any, width: float) -> list[str]:
-    lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if draw.textlength(longer, font) <= width:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    return lines

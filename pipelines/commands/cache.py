@@ -1,15 +1,18 @@
 """The commands `emocache cache ...`: look after a cache and share it."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from cache.audit import NEAR
-from pipelines import care
+from cache.audit import NEAR, audit
+from cache.contents import contents, weights_in_words
 from pipelines import settings as params
-from pipelines.console import PARAMS, Json, Params, Set, bar, counts, escape, out, say, untrained
+from pipelines import stages
+from pipelines.console import PARAMS, Json, Params, Set, bar, escape, out, say, untrained
+from pipelines.wording import counts, size
 
 app = typer.Typer(no_args_is_help=True, help="Look after the cache.")
 SHOWN = 20  # damages and pictures printed; --json has them all
@@ -22,7 +25,7 @@ def cache_ls(set_: Set = [], file: Params = PARAMS, as_json: Json = False) -> No
 
     Example: emocache cache ls
     """
-    say(care.contents(params.load(file, set_)), as_json, _show_contents)
+    say(contents(params.load(file, set_).cache.root), as_json, _show_contents)
 
 
 def _show_contents(found: dict[str, Any]) -> None:
@@ -32,22 +35,20 @@ def _show_contents(found: dict[str, Any]) -> None:
     if found["note"]:
         out.print(f"[yellow]{escape(found['note'])}[/]")
     for name, view in found["views"].items():
-        size = f"{view['bytes'] / 1e6:.1f} MB in {view['files']} files"
-        out.print(f"[bold]{name}[/]: {counts(view['rows'])}; {size}; key {view['key'][:12]}")
+        out.print(
+            f"[bold]{name}[/]: {counts(view['rows'])}; {size(view['bytes'])} in {view['files']} "
+            f"files; key {view['key'][:12]}"
+        )
         for why, number in view["reasons"].items():
             out.print(f"    {number} times: {escape(why)}")
         out.print("    " + escape(", ".join(f"{k} {v}" for k, v in view["in_words"].items())))
         for one in view["weights"]:
-            told = (
-                f"{one['name']} from {one['source']}, SHA-256 {one['sha256'][:12]}"
-                if one["trained"]
-                else "UNTRAINED, random weights"
-            )
-            out.print(f"    {escape(one['network'])}: {escape(told)}")
+            out.print("    " + escape(weights_in_words(one)))
     if found["quarantined"]:
+        number = len(found["quarantined"])
         out.print(
-            f"[yellow]{len(found['quarantined'])} pictures could not be used[/]; "
-            "`emocache extract --retry` tries them again"
+            f"[yellow]{number:,} picture{'' if number == 1 else 's'} could not be used[/]; "
+            "`emocache extract --retry` tries again"
         )
     for picture in found["quarantined"][:SHOWN]:
         told = f"{picture['picture']}: {picture['reason']} ({picture['by']})"
@@ -69,9 +70,11 @@ def cache_verify(
 
     Example: emocache cache verify --view body
     """
+    from cache import check
+
     settings = params.load(file, set_)
     with bar("verify: shards", as_json) as progress:
-        found = care.verify(settings, view, progress)
+        found = check.verify(settings.cache.root, view or None, progress).as_dict()
     say(found, as_json, _show_findings)
     if not found["whole"]:
         raise typer.Exit(1)
@@ -91,7 +94,7 @@ def _show_findings(found: dict[str, Any]) -> None:
         out.print(f"[yellow]{escape(note)}[/]")
     if found["whole"]:
         what = "what is here is whole" if found["notes"] else "whole"
-        out.print(f"{what}: {found['bytes'] / 1e6:.1f} MB of features are as they were committed")
+        out.print(f"{what}: {size(found['bytes'])} of features are as they were committed")
     elif found["writer"]:
         out.print(
             f"[yellow]being written by {escape(found['writer'])}[/]: what that has under way looks "
@@ -120,19 +123,15 @@ def cache_repair(set_: Set = [], file: Params = PARAMS, as_json: Json = False) -
     Example: emocache cache repair
     """
     settings = params.load(file, set_)
-    used: list[str] = []
     with bar("repair: pictures", as_json) as progress:
-        done = care.repair(
-            settings, progress, lambda one: None if one.trained else used.append(one.network)
-        )
+        done = stages.repair(settings, progress)
     say(done, as_json, _show_repaired)
-    if not as_json:
-        untrained(used)
     if done["left"] or done["skipped"]:
         raise typer.Exit(1)
 
 
 def _show_repaired(done: dict[str, Any]) -> None:
+    untrained(done["untrained"])
     if not done["damages"]:
         out.print("the cache is whole; nothing to repair")
         return
@@ -165,8 +164,10 @@ def cache_diff(
 
     Example: emocache cache diff ../elsewhere/features
     """
+    from cache.diff import diff
+
     ours, theirs = (first, second) if second else (params.load(file, set_).cache.root, first)
-    say(care.diff(ours, theirs), as_json, _show_diff)
+    say(diff(ours, theirs), as_json, _show_diff)
 
 
 def _show_diff(found: dict[str, Any]) -> None:
@@ -225,7 +226,7 @@ def cache_audit(
     """
     settings = params.load(file, set_)
     with bar("audit: blocks of pictures", as_json) as progress:
-        found = care.audit(settings, near, progress)
+        found = audit(settings.cache.root, near, progress).as_dict()
     say(found, as_json, _show_audit)
 
 
@@ -287,7 +288,11 @@ def cache_merge(
 
     Example: emocache cache merge ../elsewhere/features
     """
-    say(care.merge(params.load(file, set_), other, keep_ours), as_json, _show_merged)
+    from cache.share import merge
+
+    cache = params.load(file, set_).cache
+    merged = {str(one): asdict(merge(cache, one, keep_ours)) for one in other}
+    say(merged, as_json, _show_merged)
 
 
 def _show_merged(found: dict[str, Any]) -> None:
@@ -317,15 +322,18 @@ def cache_export(
 
     Example: emocache cache export features.h5 --view body --view head
     """
+    from cache.hdf5 import export_hdf5
+
     settings = params.load(file, set_)
     with bar("export: views", as_json) as progress:
-        done = care.export(settings, target, view, overwrite, progress)
+        rows = export_hdf5(settings.cache.root, target, view or None, overwrite, progress)
+    done = {"file": str(target), "bytes": target.stat().st_size, "rows": rows}
     say(done, as_json, _show_exported)
 
 
 def _show_exported(done: dict[str, Any]) -> None:
     rows = ", ".join(f"{name} {number}" for name, number in done["rows"].items())
-    out.print(f"{escape(done['file'])}: {done['bytes'] / 1e6:.1f} MB; rows: {rows}")
+    out.print(f"{escape(done['file'])}: {size(done['bytes'])}; rows: {rows}")
 
 
 @app.command("import")
@@ -339,7 +347,9 @@ def cache_import(
 
     Example: emocache cache import features.h5
     """
+    from cache.hdf5 import import_hdf5
+
     settings = params.load(file, set_)
     with bar("import: views", as_json) as progress:
-        done = care.take_in(settings, source, progress)
-    say(done, as_json, _show_merged)
+        done = import_hdf5(settings.cache, source, progress)
+    say({str(source): done}, as_json, _show_merged)

@@ -3,30 +3,30 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 from scipy.io import loadmat
 
 from cache.errors import DataError
 from extract.datasets import get_dataset
-from pipelines import cutouts
-from pipelines.demo_settings import Demo
-from pipelines.grounds import GROUNDS, Grounds
-from pipelines.scenes import (
+from pipelines.demo import cutouts
+from pipelines.demo.grounds import GROUNDS, Grounds
+from pipelines.demo.scenes import (
     FAR,
     NEAR,
     RULES,
     SCALES,
     Studio,
-    contact_sheet,
     draw_lot,
     make_scenes,
     plan_scene,
     rules,
     splits,
 )
+from pipelines.demo.settings import Demo
 
 SMALL = Demo(seed=3, pictures=24)
 EXACT = Demo(seed=3, pictures=24, missed=0, added=0)
@@ -169,12 +169,53 @@ def test_a_missing_package_and_a_changed_photograph_are_refused_by_name():
 
 def test_the_photographs_come_from_what_setup_cfg_requires():
     """The packages that carry them are dependencies of the project itself."""
-    text = (Path(__file__).parents[2] / "setup.cfg").read_text().lower()
+    text = (Path(__file__).parents[3] / "setup.cfg").read_text().lower()
     wanted = {"skimage": "scikit-image", "sklearn": "scikit-learn", "matplotlib": "matplotlib"}
     sources = {v for v in vars(cutouts).values() if isinstance(v, cutouts.Photograph)}
     assert len(sources) == 15
     for package in {source.package for source in sources}:
         assert wanted.get(package, package) in text
+
+
+def contact_sheet(root: Path, number: int = 12, columns: int = 4) -> Image.Image:
+    """Some of the scenes, evenly chosen, with the persons' boxes and what was planted for them."""
+    story = json.loads((root / "planted.json").read_text(encoding="utf-8"))
+    chosen = story["scenes"][:: max(1, len(story["scenes"]) // number)][:number]
+    width, height, line = 360, 270, 15
+    sheet = Image.new(
+        "RGB", (columns * width, -(-len(chosen) // columns) * (height + 4 * line)), (255, 255, 255)
+    )
+    draw, font = ImageDraw.Draw(sheet), cutouts.font(11, bold=False)
+    colours = ((255, 200, 40), (80, 210, 255))
+    for i, scene in enumerate(chosen):
+        left, top = i % columns * width, i // columns * (height + 4 * line)
+        with Image.open(root / scene["path"]) as opened:
+            scale = min((width - 8) / opened.width, height / opened.height)
+            size = round(opened.width * scale), round(opened.height * scale)
+            sheet.paste(opened.resize(size, Image.Resampling.LANCZOS), (left + 4, top + 4))
+        for person, colour in zip(scene["persons"], colours, strict=False):
+            x1, y1, x2, y2 = (side * scale for side in person["box"])
+            corners = (left + 4 + x1, top + 4 + y1, left + 3 + x2, top + 3 + y2)
+            draw.rectangle(corners, outline=colour, width=2)
+        row = top + 4 + size[1] + 2
+        for person, colour in zip(scene["persons"], colours, strict=False):
+            words = _lines(", ".join(person["labels"]) or "(none)", draw, font, width - 24)
+            draw.rectangle((left + 5, row + 3, left + 13, row + 11), fill=colour)
+            for text in words[: 2 if len(scene["persons"]) > 1 else 4]:
+                draw.text((left + 18, row), text, (30, 30, 30), font)
+                row += line
+    return sheet
+
+
+def _lines(text: str, draw: ImageDraw.ImageDraw, font: Any, width: float) -> list[str]:
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if draw.textlength(longer, font) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
 
 
 def test_the_contact_sheet_shows_the_scenes(made):
@@ -297,8 +338,9 @@ def test_real_detectors_find_what_was_planted(tmp_path):
 
     local = Weights(source=["store"])
     try:
-        faces = load_detector("blazeface", local, kind="faces", score=0.5)
-        objects = load_detector("yolo26n", local, kind="objects", score=0.3)
+        faces = load_detector("blazeface", local, kind="faces")
+        objects = load_detector("yolo26n", local, kind="objects")
+        faces.score, objects.score = 0.5, 0.3
     except WeightsError as error:
         pytest.skip(f"the weights of the demo were not fetched yet: {error}")
     make_scenes(tmp_path / "d", Demo(pictures=40))

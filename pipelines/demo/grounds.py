@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from pipelines import cutouts
-from pipelines.cutouts import Photograph
+from pipelines.demo import cutouts
+from pipelines.demo.cutouts import Photograph
 
 Random = np.random.Generator
 Size = tuple[int, int]  # width, height

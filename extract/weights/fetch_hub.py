@@ -3,13 +3,14 @@
 The hub's library waits without limit for some answers and tries others again for minutes. A
 process can be ended, a thread cannot: so this one ends itself when no byte has come for a while.
 
-    python -P extract/hub.py ENDPOINT NAME FOLDER SECONDS
+    python -P extract/weights/fetch_hub.py ENDPOINT NAME FOLDER SECONDS
 """
 
 import os
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 
 WANTED = ["*.json", "*.txt", "*.model", "model*.safetensors"]
@@ -19,6 +20,7 @@ CHUNK = 1 << 16  # bytes that reach the disk at once, so that a slow download is
 
 
 def fetch(endpoint: str, name: str, folder: str, seconds: str) -> None:
+    """Fetch the files of the model `name`; the process ends after `seconds` without a byte."""
     # Plain downloads, whose bytes can be watched; no bars; nothing told about who is asking.
     for setting in ("XET", "PROGRESS_BARS", "TELEMETRY", "UPDATE_CHECK"):
         os.environ[f"HF_HUB_DISABLE_{setting}"] = "1"
@@ -58,6 +60,4 @@ if __name__ == "__main__":
     try:
         fetch(*sys.argv[1:])
     except Exception as error:  # the hub's library raises many kinds
-        lines = str(error).strip().splitlines() or [""]
-        sys.stderr.write(f"{type(error).__name__}: {lines[0]}\n")
-        sys.exit(1)
+        sys.exit(traceback.format_exception_only(error)[0].splitlines()[0])

@@ -11,12 +11,12 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from extract.detectors import Detections, Detector, detector
-from extract.networks import load_state, seeded
+from extract.loading import load_state
+from extract.weights import Weights
+from extract.weights.untrained import seeded
 
 if TYPE_CHECKING:
     import torch
-
-    from extract.weights import Weights
 
 # name -> name of torchvision's weights, whose `meta` has the class names
 META = {
@@ -43,11 +43,11 @@ class FasterRCNN(Detector):
         # torchvision's own transform: 0..1, ImageNet mean and deviation, shorter side enlarged
         return {"scale": 1 / 255, "resize": "torchvision", "regions": "box head on final boxes"}
 
-    def __init__(self, weights: Weights, device: str = "cpu", *limits: Any, **more: Any):
-        super().__init__(weights, device, *limits, **more)
+    def __init__(self, weights: Weights, device: str = "cpu"):
         import torch
         from torchvision.models import detection
 
+        super().__init__(weights, device)
         name = self.name.lower()
         with seeded():
             model = getattr(detection, name)(

@@ -1,0 +1,105 @@
+"""Files into networks: their shape, and their weights, where every tensor must have its place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from cache.errors import SettingsError, WeightsError, first_line
+from extract.weights import Weights
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedConfig
+
+
+def load_state(model: torch.nn.Module, weights: Weights) -> None:
+    """Fill a network from a .safetensors file; every tensor must have its place.
+
+    Raises WeightsError naming the file and the tensors that do not fit.
+    """
+    from safetensors.torch import load_file
+
+    if weights.path is None:
+        raise WeightsError(f"the weights of {weights.network} from {weights.source} have no file")
+    try:
+        state = load_file(weights.path)
+        missing, extra = model.load_state_dict(state, strict=False)
+    except Exception as error:  # torch and safetensors raise several kinds for a wrong file
+        raise WeightsError(
+            f"{weights.path} does not hold weights of {weights.network}: {first_line(error)}; "
+            "see weights.folder and weights.source"
+        ) from error
+    # a counter that only training reads, absent from files saved with frozen batch norms
+    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    if missing or extra:
+        raise WeightsError(
+            f"{weights.path} does not fit {weights.network}: {len(missing)} tensors missing "
+            f"{missing[:3]}, {len(extra)} unknown {extra[:3]}; see weights.folder and "
+            "weights.source"
+        )
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """No bars and reports of its own while transformers loads; what is missing we say ourselves."""
+    from transformers.utils import logging
+
+    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def load_transformer(auto: Any, weights: Weights, unused: tuple[str, ...], setting: str) -> Any:
+    """A transformers model out of a local folder of safetensors, float32, never from a hub.
+
+    transformers fills tensors that the folder lacks with random numbers: that is refused, except
+    for those of layers whose output nobody reads (`unused`, by the start of their names).
+    Raises WeightsError naming the folder and what is wrong with it.
+    """
+    import torch
+
+    try:
+        with quiet_transformers():
+            model, report = auto.from_pretrained(
+                weights.path,
+                local_files_only=True,
+                use_safetensors=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+            )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise WeightsError(
+            f"{weights.path} does not hold {weights.network} as transformers saves it: "
+            f"{first_line(error)}; see weights.folder and {setting}"
+        ) from error
+    missing = sorted(n for n in report["missing_keys"] if not n.startswith(unused))
+    if missing:
+        raise WeightsError(
+            f"{weights.path} lacks {len(missing)} tensors of {weights.network} {missing[:3]}; "
+            f"see weights.folder and {setting}"
+        )
+    return model
+
+
+def config_in(folder: str, setting: str, known: Iterable[str]) -> PreTrainedConfig:
+    """The shape of an untrained network, from a folder's `config.json`.
+
+    Raises SettingsError where there is none, with the names that are `known` without.
+    """
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise SettingsError(
+            f"the shape of {folder!r} is not known here, so it cannot run untrained: choose "
+            f"{setting} from {', '.join(known)}, or a folder with its config.json"
+        ) from error

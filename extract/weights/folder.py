@@ -1,0 +1,73 @@
+"""Weights that the user put into `weights.folder`, under the network's name."""
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from cache.errors import WeightsError
+from extract import settings as config
+from extract.weights.plain import plain_tensors
+from extract.weights.record import Absent, Weights
+from extract.weights.store import folder_sha256, remembered_sha256, safe_name
+from extract.weights.word_vectors import begins_with_vector, vectors_from_text
+
+
+def find(network: str, settings: config.Weights) -> Weights:
+    """A folder as transformers saves it, a .safetensors, .pth or .pt file, or word vectors as
+    text, under the network's whole name (`owner--name`) or its last part."""
+    if settings.folder is None:
+        raise Absent("weights.folder is not set")
+    folder = settings.folder.expanduser()
+    if not folder.is_dir():
+        raise WeightsError(f"weights.folder {folder} is not a folder")
+    for stem in dict.fromkeys((safe_name(network), network.rsplit("/", 1)[-1])):
+        if found := _under(stem, folder, settings):
+            path, sha256 = found
+            return Weights(network, "folder", path.name, path, sha256, "as its owner states")
+    raise Absent(
+        f"{folder} has no {safe_name(network)}.safetensors, .pth, .txt of word vectors or folder "
+        "of that name"
+    )
+
+
+def _under(stem: str, folder: Path, settings: config.Weights) -> tuple[Path, str] | None:
+    """What lies under that name, ready to be loaded; and its SHA-256."""
+    hashed = partial(remembered_sha256, settings=settings)
+    if (folder / stem / "config.json").exists():
+        return folder / stem, folder_sha256(folder / stem, hashed)
+    if (path := folder / f"{stem}.safetensors").exists():
+        return path, hashed(path)
+    for ending in (".pth", ".pt"):
+        if (path := folder / f"{stem}{ending}").exists():
+            return _converted(path, settings, _unpickle)
+    if (path := folder / f"{stem}.txt").exists() and begins_with_vector(path):
+        return _converted(path, settings, vectors_from_text)
+    return None
+
+
+def _converted(
+    path: Path, settings: config.Weights, save: Callable[[Path, Path], None]
+) -> tuple[Path, str]:
+    """A file as safetensors in the store, which `save(path, to)` makes; the file's own SHA-256."""
+    sha256 = remembered_sha256(path, settings)
+    plain = settings.store.expanduser() / "from-folder" / f"{path.stem}-{sha256[:16]}.safetensors"
+    if not plain.exists():
+        plain.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = plain.with_suffix(f".{os.getpid()}.partial")
+        save(path, unfinished)
+        os.replace(unfinished, plain)
+    return plain, sha256
+
+
+def _unpickle(path: Path, to: Path) -> None:
+    from safetensors.torch import save_file
+
+    try:
+        state = plain_tensors(path)
+    except ValueError as error:
+        raise WeightsError(
+            f"{path} is not a plain state dict ({error}): save model.state_dict() only, best as "
+            ".safetensors"
+        ) from error
+    save_file(state, to)

@@ -1,0 +1,178 @@
+"""The commands up to the features: `scenes`, `prepare`, `plan`, `extract`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from cache.contents import weights_in_words
+from pipelines import settings as params
+from pipelines import stages
+from pipelines.console import (
+    PARAMS,
+    Json,
+    Params,
+    Set,
+    bar,
+    err,
+    escape,
+    failed,
+    out,
+    say,
+    untrained,
+)
+from pipelines.wording import counts, duration, number, shares, size
+
+
+def scenes(
+    folder: Annotated[Path, typer.Argument(help="Where to write the data set.")] = Path(
+        "data/demo"
+    ),
+    set_: Set = [],
+    file: Params = PARAMS,
+    as_json: Json = False,
+) -> None:
+    """Make the demo data set: collages with made-up labels, in EMOTIC's format.
+
+    Example: emocache scenes data/demo --set demo.pictures=40
+    """
+    from pipelines.demo.scenes import make_scenes
+
+    settings = params.load(file, set_)
+    made = make_scenes(folder, settings.demo)
+    say({"folder": str(folder), **made}, as_json, _show_scenes)
+
+
+def _show_scenes(made: dict[str, Any]) -> None:
+    out.print(escape(", ".join(f"{name}: {value}" for name, value in made.items())))
+
+
+def prepare(set_: Set = [], file: Params = PARAMS, as_json: Json = False) -> None:
+    """Read the annotation into the index; say what was clipped, dropped and why.
+
+    Example: emocache prepare --set data.name=emotic --set data.root=/data/emotic
+    """
+    report = stages.prepare(params.load(file, set_))
+    say(report, as_json, _show_prepare)
+
+
+def _show_prepare(report: dict[str, Any]) -> None:
+    out.print(f"{report['dataset']} at {escape(report['root'])}: {report['labels']} labels")
+    if report["note"]:
+        out.print(f"[yellow]{escape(report['note'])}[/]")
+    table = Table("split", "pictures", "persons", "labels per person")
+    for split in report["persons"]:
+        table.add_row(
+            split,
+            counts(report["pictures"].get(split, {})),
+            counts(report["persons"][split]),
+            number(report["labels_per_person"].get(split), missing="nan"),
+        )
+    out.print(table)
+    for what, rows in report["rows"].items():
+        out.print(f"rows of {what}: {counts(rows)}")
+    if report["oddities"]:
+        out.print("found on the way: " + escape(counts(report["oddities"])))
+    for warning in report["warnings"]:
+        out.print(f"[yellow]{escape(warning)}[/]")
+
+
+def plan(
+    probe: Annotated[
+        bool, typer.Option(help="Compute a few pictures to tell minutes and sizes.")
+    ] = True,
+    set_: Set = [],
+    file: Params = PARAMS,
+    as_json: Json = False,
+) -> None:
+    """Say what `extract` would compute, why, how long it takes and how big it gets.
+
+    Example: emocache plan --no-probe --set views.depth.network=Intel/dpt-large
+    """
+    say(stages.plan(params.load(file, set_), probe), as_json, _show_plan)
+
+
+def _show_plan(found: dict[str, Any]) -> None:
+    table = Table("view", "rows", "why")
+    for name, view in found["views"].items():
+        table.add_row(name, f"{view['rows']:,}", escape(view["reason"]))
+    out.print(table)
+    out.print(f"pictures to decode: {found['pictures']:,}")
+    if found["estimate"]:
+        of = found["estimate"]
+        out.print(
+            f"about {duration(of['seconds'])} on one {of['device']}, {size(of['bytes'])} in "
+            f"{of['files']:,} files (reckoned from {of['pictures']} pictures computed now)"
+        )
+        out.print(f"time goes to {shares(of['parts'])}")
+    failed(found["failed"])
+    untrained(found["untrained"])
+    for warning in found["warnings"]:
+        out.print(f"[yellow]{escape(warning)}[/]")
+
+
+def extract(
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Try pictures and rows again that had failed.")
+    ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Compute in N processes, on GPUs one GPU each."),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Compute on the workers of this Dask scheduler."),
+    ] = None,
+    set_: Set = [],
+    file: Params = PARAMS,
+    as_json: Json = False,
+) -> None:
+    """Bring the cache up to date: only rows that are missing or stale are computed.
+
+    Example: emocache extract --set views.objects.k=20
+    """
+    if workers and cluster:
+        raise typer.BadParameter("--workers starts processes here, --cluster asks others: give one")
+    given = [f"extract.workers={workers}"] if workers else []
+    given += [f"extract.cluster={cluster}"] if cluster else []
+    settings = params.load(file, [*set_, *given])
+
+    def loading(weights: Any) -> None:
+        if not as_json:
+            out.print(escape(weights_in_words(weights.facts())))
+
+    with bar("pictures", as_json) as progress:
+        result = stages.extract(settings, progress, loading, retry)
+    say(result, as_json, _show_extract)
+    if result["skipped"]:
+        path, reason = next(iter(result["skipped"].items()))
+        err.print(
+            f"{len(result['skipped'])} of the pictures that `prepare` saw are gone or changed (the "
+            f"first: {escape(path)}: {escape(reason)}); everything else is extracted. Check "
+            "data.root, then run `emocache prepare` and `emocache extract`"
+        )
+        raise typer.Exit(1)
+
+
+def _show_extract(result: dict[str, Any]) -> None:
+    table = Table("view", "rows written", "why")
+    for name, rows in result["rows"].items():
+        taken = result["taken"].get(name)
+        table.add_row(
+            name,
+            counts({**rows, **({"taken from cache.take_from": taken} if taken else {})}),
+            escape(result["why"][name]),
+        )
+    out.print(table)
+    failed(result["failed"])
+    untrained(result["untrained"])
+    speed = result["speed"]
+    if speed["rows"]:
+        out.print(
+            f"{speed['pictures']:,} pictures, {speed['rows']:,} rows in "
+            f"{duration(speed['seconds'])}: {speed['pictures_per_s']:.1f} pictures/s, "
+            f"{speed['rows_per_s']:.1f} rows/s; time went to {shares(speed['parts'])}"
+        )
+    if not result["networks"] and not result["skipped"]:
+        out.print("the cache is up to date; no network was loaded")

@@ -1,0 +1,160 @@
+"""What the report shows: results of a run, its networks, and some persons with their pictures."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cache.errors import DataError
+from cache.index import Index
+from pipelines.overlay import PersonMark
+from pipelines.results import Results, read_csv
+from pipelines.settings import Settings
+from pipelines.workplace import index_of
+from train.labels import LabelKind
+from train.scores import Scores
+
+
+@dataclass(frozen=True)
+class Person:
+    """One person of the split.
+
+    Single labels: one in `true` and one in `predicted`. Distributions: neither, but `shares`.
+    """
+
+    name: str  # e.g. "person 41"
+    picture: Path
+    mark: PersonMark  # in pixels of the upright picture
+    true: Sequence[str]
+    predicted: Sequence[str]
+    scores: Mapping[str, float]  # of every label
+    notes: Sequence[str] = ()  # e.g. "no face found"
+    shares: Mapping[str, float] | None = None  # of every label, the true ones
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """All that a report shows. `metrics`, `per_class`, `pr`, `confusion`, `curves` and `scores` are
+    the files of a results folder; `networks` are `Weights.facts()` with their `view` (keys view,
+    network, name, source, licence, sha256, trained); `views` are the names of those that the head
+    reads: of others nothing is said."""
+
+    head: str
+    dataset: str
+    note: str
+    split: str
+    labels: Sequence[str]
+    scores: Scores
+    metrics: Mapping[str, Any]
+    per_class: Sequence[Mapping[str, Any]]
+    pr: Sequence[Mapping[str, Any]]
+    curves: Sequence[Mapping[str, Any]]
+    networks: Sequence[Mapping[str, Any]]
+    views: Collection[str]
+    persons: Sequence[Person]
+    confusion: Sequence[Mapping[str, Any]] = ()  # actual, predicted: a row a person
+    cooccurrence: np.ndarray | None = None  # (C, C): how often label j is there when i is
+    similarity: np.ndarray | None = None  # (C, C): cosine of the definitions, from 0
+
+
+def read_results(results: Results) -> dict[str, Any]:
+    """The files of a results folder, ready for `ReportData(**read_results(results), ...)`."""
+    tables = {
+        "per_class": results.per_class,
+        "pr": results.pr,
+        "confusion": results.confusion,
+        "curves": results.curves,
+    }
+    paths = [results.metrics, results.provenance, results.scores, *tables.values()]
+    if missing := [str(path) for path in paths if not path.exists()]:
+        raise DataError(
+            f"The report needs {', '.join(missing)}: run `emocache train` and `emocache evaluate`."
+        )
+    return {
+        "metrics": results.read_metrics(),
+        "scores": Scores.read(results.scores),
+        **{name: read_csv(path) for name, path in tables.items()},
+    }
+
+
+def gather(settings: Settings, results: Results) -> ReportData:
+    """Everything for the page, read from the results folder and the cache. The scores shown are
+    those that were measured; the head runs again only to tell what it saw.
+
+    Raises DataError where train or evaluate has not run yet, or has on another cache or head.
+    """
+    from train.checkpoint import fitted_key
+    from train.run import open_head
+
+    files = read_results(results)
+    index = index_of(settings)
+    about, scores = files["metrics"]["provenance"], files["scores"]
+    opened = open_head(settings.cache.root, results.head, memory=settings.train.memory)
+    info = opened.info
+    here = fitted_key(info, index.digest())
+    if (about["head_sha256"], about["cache_key"]) != (info["sha256"], here):
+        raise DataError(
+            f"{results.metrics} is of {about['dataset']} (cache key "
+            f"{about['cache_key'][:12]}, head {about['head_sha256'][:12]}), at hand are "
+            f"{index.dataset} ({here[:12]}) and head {info['sha256'][:12]}: run `emocache evaluate`"
+        )
+    shown = scores.of(choose(scores, settings.report.people, settings.report.seed))
+    seen = opened.explain(shown.person_rows.tolist())
+    kind = files["metrics"][scores.split]["kind"]
+    thresholds = {row["label"]: row["threshold"] for row in files["per_class"]}
+    return ReportData(
+        head=about["head"],
+        dataset=about["dataset"],
+        note=about["note"],
+        split=scores.split,
+        labels=scores.labels,
+        networks=[
+            {**one, "view": name} for name, view in info["views"].items() for one in view["weights"]
+        ],
+        views=tuple(info["views"]),
+        persons=[
+            Person(
+                name=f"person {row}",
+                picture=_path(index, int(shown.picture_rows[n]), settings),
+                mark=(mark := PersonMark.seen(seen, n)),
+                notes=["no face found"] if seen.head_mask is not None and not mark.face else [],
+                **_answer(shown, n, kind, thresholds),
+            )
+            for n, row in enumerate(shown.person_rows.tolist())
+        ],
+        cooccurrence=seen.graphs.get("cooccurrence"),
+        similarity=seen.graphs.get("similarity"),
+        **files,
+    )
+
+
+def choose(scores: Scores, people: int, seed: int) -> np.ndarray:
+    """Places of persons to show, by rising row: drawn by seed, one a picture as far as there are
+    enough pictures."""
+    order = np.random.default_rng(seed).permutation(len(scores.person_rows))
+    _, first = np.unique(scores.picture_rows[order], return_index=True)
+    rest = np.setdiff1d(np.arange(len(order)), first)
+    chosen = order[np.concatenate([np.sort(first), rest])][:people]
+    return chosen[np.argsort(scores.person_rows[chosen])]
+
+
+def _path(index: Index, picture: int, settings: Settings) -> Path:
+    return settings.data.root.expanduser() / index.pictures["path"][picture].as_py()
+
+
+def _answer(
+    scores: Scores, at: int, kind: LabelKind, thresholds: Mapping[str, float]
+) -> dict[str, Any]:
+    """What the head says of one person, and what is true, as `Person` has it."""
+    found = dict(zip(scores.labels, scores.y_score[at].tolist(), strict=True))
+    if kind == "distribution" and scores.distribution is not None:
+        shares = dict(zip(scores.labels, scores.distribution[at].tolist(), strict=True))
+        return {"scores": found, "true": [], "predicted": [], "shares": shares}  # none is decided
+    true = [label for label, y in zip(scores.labels, scores.y_true[at], strict=True) if y]
+    if kind == "single":
+        predicted = [max(found, key=found.__getitem__)]  # the first of equal ones
+    else:
+        predicted = [label for label, score in found.items() if score >= thresholds[label]]
+    return {"scores": found, "true": true, "predicted": predicted}

@@ -1,0 +1,56 @@
+"""One run as one HTML file: plain data in, a page out.
+
+Charts are SVG written in `templates/report.html` from the values of `charts`, without a script: a
+page of 26 labels and 12 persons is about 1 MB.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from cache.errors import DataError
+from pipelines import pages
+from pipelines.evaluation import fitted_elsewhere
+from pipelines.report import charts, persons, words
+from pipelines.report.data import ReportData
+from train.labels import LabelKind
+
+
+def write(data: ReportData, path: Path) -> Path:
+    """Write the page to `path` and return it.
+
+    Raises DataError when the metrics are not of `data.split`, for a graph that is not (C, C), and
+    for a picture that cannot be read.
+    """
+    return pages.render("report.html", path, **_content(data))
+
+
+def _content(data: ReportData) -> dict[str, Any]:
+    """What the template is given."""
+    if data.split not in data.metrics:
+        raise DataError(
+            f"The report is of {data.split}, but the metrics are of "
+            f"{', '.join(k for k in data.metrics if k != 'provenance')}: set evaluate.split."
+        )
+    provenance, numbers = data.metrics["provenance"], data.metrics[data.split]
+    kind: LabelKind = numbers["kind"]
+    table = charts.table(data.confusion, data.labels) if kind == "single" else None
+    return {
+        "data": data,
+        "numbers": numbers,
+        "kind": kind,
+        "verdict": words.verdict(numbers, data),
+        "measures": words.measures(numbers) if kind == "distribution" else [],
+        "facts": words.facts(provenance),
+        "elsewhere": fitted_elsewhere(provenance),
+        "untrained": words.untrained(data.networks),
+        "classes": charts.classes(data.per_class, table),
+        "confusion": None if table is None else charts.confusion(table, data.labels),
+        "shares": charts.shares(data.scores) if kind == "distribution" else None,
+        "pr": charts.pr(data.pr, data.per_class),
+        "training": charts.training(data.curves, provenance.get("best_epoch"), kind),
+        "graphs": charts.graphs(data.labels, data.cooccurrence, data.similarity),
+        "persons": persons.cards(data, kind),
+        "weighed": any(one.weight is not None for p in data.persons for one in p.mark.objects),
+        "thresholds": any(row["threshold"] == row["threshold"] for row in data.per_class),
+        "probabilities": persons.probabilities(data.persons),
+    }

@@ -1,0 +1,162 @@
+"""The report's cards: a picture of each person with what the head saw, and its answer."""
+
+import base64
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cache.errors import DataError
+from extract import images
+from pipelines.overlay import ObjectMark, draw
+from pipelines.report.data import Person, ReportData
+from train.labels import LabelKind, is_distribution
+
+PICTURE = 720  # longer side of a person's picture in pixels: sharp on a screen of double density
+OBJECTS = 5  # listed with a person
+ROWS = 8  # labels listed with a person where each has a share or a probability
+
+Place = Callable[[float], float]  # a score -> how far along its bar, in percent
+
+
+def cards(data: ReportData, kind: LabelKind) -> list[dict[str, Any]]:
+    """What the page shows of each person. Raises DataError for a picture that cannot be read."""
+    scores = [score for person in data.persons for score in person.scores.values()]
+    scores += [share for person in data.persons for share in (person.shares or {}).values()]
+    low, high = min([0.0, *scores]), max([0.0, *scores])
+    if 0.5 <= high <= 1:
+        high = 1.0  # probabilities are shown on their own scale, other scores from end to end
+    span = high - low or 1.0
+
+    def place(score: float) -> float:
+        return round(100 * min(max((score - low) / span, 0), 1), 1)
+
+    limits = {row["label"]: row.get("threshold", math.nan) for row in data.per_class}
+    cards = []
+    for person in data.persons:
+        objects = sorted(person.mark.objects, key=lambda o: -(o.weight or 0))
+        drawn = draw(_picture(person.picture), [person.mark], longest=PICTURE, zoom=1.6)
+        if kind == "distribution":
+            answer = _both_shares(person, place)
+        elif kind == "single":
+            answer = _one_label(person, place)
+        else:
+            answer = _decisions(person, place, limits)
+        cards.append(
+            {
+                "name": person.name,
+                "notes": list(person.notes),
+                "image": _data_url(drawn),
+                "width": drawn.width,
+                "height": drawn.height,
+                "says": _says(person, objects, data.views),
+                "objects": objects[:OBJECTS],
+                "more": max(0, len(objects) - OBJECTS),
+                **answer,
+            }
+        )
+    return cards
+
+
+def _decisions(person: Person, place: Place, limits: Mapping[str, float]) -> dict[str, Any]:
+    """Of any number of labels those that are true or predicted, with the threshold of each."""
+    true, predicted = set(person.true), set(person.predicted)
+    rows = []
+    for label, score in _ranked(person.scores):
+        if label in true | predicted:
+            limit = limits.get(label, math.nan)
+            at = place(limit) if math.isfinite(limit) else None
+            rows.append(_row(label, score, true, predicted, place) | {"limit": at})
+    found = f"{len(true & predicted)} of {len(true)} true labels among {len(predicted)} predicted"
+    return {"rows": rows, "found": found}
+
+
+def _one_label(person: Person, place: Place) -> dict[str, Any]:
+    """The labels with the highest scores, and the true one wherever it stands."""
+    true, predicted = set(person.true), set(person.predicted)
+    ranked = _ranked(person.scores)
+    kept = [
+        (label, score)
+        for rank, (label, score) in enumerate(ranked)
+        if rank < ROWS or label in true | predicted
+    ]
+    answer = "right" if true == predicted else f"predicted {', '.join(person.predicted)}"
+    return {
+        "rows": [_row(*one, true, predicted, place) | {"limit": None} for one in kept],
+        "found": f"{', '.join(person.true)}, {answer}",
+        "others": len(ranked) - len(kept),
+    }
+
+
+def _both_shares(person: Person, place: Place) -> dict[str, Any]:
+    """The labels with the largest shares, true or predicted, and what the others add up to."""
+    true, predicted = person.shares or {}, person.scores
+    largest = sorted(predicted, key=lambda label: -max(true[label], predicted[label]))
+    kept, others = largest[:ROWS], largest[ROWS:]
+    rows = [(label, true[label], predicted[label]) for label in kept]
+    rows.sort(key=lambda row: (-row[1], -row[2]))
+    if others:
+        name = f"{len(others)} other{'s' if len(others) > 1 else ''}"
+        rows.append((name, *(sum(part[label] for label in others) for part in (true, predicted))))
+    common = sum(min(true[label], predicted[label]) for label in predicted)
+    return {
+        "rows": [
+            {
+                "label": label,
+                "true": share,
+                "predicted": score,
+                "true_bar": place(share),
+                "bar": place(score),
+            }
+            for label, share, score in rows
+        ],
+        "found": f"intersection {common:.2f}",
+    }
+
+
+def _ranked(scores: Mapping[str, float]) -> list[tuple[str, float]]:
+    return sorted(scores.items(), key=lambda item: -item[1])
+
+
+def _row(
+    label: str, score: float, true: set[str], predicted: set[str], place: Place
+) -> dict[str, Any]:
+    kinds = {(True, True): "hit", (True, False): "missed", (False, True): "wrong"}
+    kind = kinds.get((label in true, label in predicted), "neither")
+    return {"label": label, "score": score, "kind": kind, "bar": place(score)}
+
+
+def _says(person: Person, objects: Sequence[ObjectMark], views: Collection[str]) -> str:
+    """The picture in words, for a reader who cannot see it; nothing of what no one looked for."""
+    said = f"{person.name}: the picture with the person's box"
+    if "head" in views:
+        said += ", face found" if person.mark.face else ", no face found"
+    if "objects" in views:
+        said += f"; objects: {', '.join(mark.name for mark in objects) or 'none'}"
+    return said
+
+
+def _picture(path: Path) -> Image.Image:
+    """RGB, upright."""
+    try:
+        return Image.fromarray(images.read(path).pixels)
+    except images.PictureError as error:
+        raise DataError(
+            f"the report shows pictures and cannot read {path} ({error.reason}): set data.root to "
+            "where they are"
+        ) from error
+
+
+def _data_url(picture: Image.Image) -> str:
+    held = BytesIO()
+    picture.save(held, "WEBP", quality=78, method=4)
+    return "data:image/webp;base64," + base64.b64encode(held.getvalue()).decode("ascii")
+
+
+def probabilities(persons: Sequence[Person]) -> bool:
+    """Whether the scores of each person shown sum to 1; else they are called no probabilities."""
+    return is_distribution(np.array([list(p.scores.values()) for p in persons], ndmin=2))

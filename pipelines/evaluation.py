@@ -132,7 +132,7 @@ def measure(
         ]
     elif kind == "distribution":
         numbers |= _without_information(scores)
-    if "VAD_error" in numbers:
+    if scores.y_vad is not None and scores.train_vad is not None and "VAD_error" in numbers:
         same = np.broadcast_to(scores.train_vad, np.shape(scores.y_vad))
         numbers["chance_VAD_error"] = metrics.mean_error(scores.y_vad, same).mean()
         numbers["n_rated"] = int((~np.isnan(scores.y_vad)).any(axis=1).sum())
@@ -192,7 +192,7 @@ def averaged_by(
         recalls = metrics.bootstrap_mean(of_each, pictures, true, **drawn)
         found["accuracy"] = (metrics.bootstrap_mean(hits, pictures, **drawn), 0)
         found["balanced_accuracy"] = (recalls, None)
-    elif kind == "distribution":
+    elif kind == "distribution" and scores.distribution is not None:
         each = metrics.distribution_measures(scores.distribution, scores.y_score)
         means = metrics.bootstrap_mean(
             np.stack(list(each.values()), axis=1),
@@ -201,7 +201,7 @@ def averaged_by(
             **drawn,
         )
         found |= {name: (means, column) for column, name in enumerate(each)}
-    if scores.vad is not None and not np.isnan(scores.y_vad).all():
+    if scores.vad is not None and scores.y_vad is not None and not np.isnan(scores.y_vad).all():
         rated = ~np.isnan(scores.y_vad)
         gaps = np.where(rated, np.abs(scores.vad - scores.y_vad), 0)
         means = metrics.bootstrap_mean(gaps, pictures, rated, highest=np.inf, **drawn)

@@ -44,20 +44,20 @@ class PersonMark:
         """What a head saw of one of the persons explained: the heaviest object first. No face and
         no object where the head does not read their views."""
         objects, face = [], None
-        if by.object_mask is not None:
-            for place in np.flatnonzero(by.object_mask[number]):
+        if there := by.objects:
+            for place in np.flatnonzero(there.mask[number]):
                 weight = None if by.attention is None else float(by.attention[number, place])
                 objects.append(
                     ObjectMark(
-                        box=tuple(by.object_boxes[number, place].tolist()),
-                        name=by.classes[int(by.object_labels[number, place])],
-                        score=float(by.object_scores[number, place]),
+                        box=tuple(there.boxes[number, place].tolist()),
+                        name=by.classes[int(there.labels[number, place])],
+                        score=float(there.scores[number, place]),
                         weight=weight,
                     )
                 )
         objects.sort(key=lambda mark: -(mark.weight or 0))
-        if by.head_mask is not None and by.head_mask[number]:
-            face = tuple(by.head_boxes[number].tolist())
+        if by.faces and by.faces.mask[number]:
+            face = tuple(by.faces.boxes[number].tolist())
         return cls(box=tuple(by.boxes[number].tolist()), face=face, objects=objects)
 
 

@@ -179,7 +179,13 @@ def _overlays(pictures: Sequence[Path], folder: Path) -> list[Path]:
 def _one(
     predictor: Predictor, path: Path, boxes: Sequence[Box], overlay: Path | None, top: int
 ) -> dict[str, Any]:
-    result = {"picture": str(path), "status": "ok", "reason": "", "people": [], "overlay": None}
+    result: dict[str, Any] = {
+        "picture": str(path),
+        "status": "ok",
+        "reason": "",
+        "people": [],
+        "overlay": None,
+    }
     try:
         picture = images.read(path)
     except images.PictureError as error:
@@ -219,7 +225,7 @@ def _one(
                 "objects": [
                     {
                         "name": o.name,
-                        "score": round(o.score, 3),
+                        "score": None if o.score is None else round(o.score, 3),
                         "weight": o.weight,
                         "box": [round(side, 1) for side in o.box],
                     }

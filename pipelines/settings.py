@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from cache.errors import SettingsError
-from cache.settings import Cache
+from cache.settings import Cache, Section, sentence
 from extract.settings import Data, Extract, Score, Views, Weights
 from pipelines.demo.settings import Demo
 from train.settings import Evaluate, Train, Tune
@@ -25,10 +25,6 @@ def _device(name: str) -> str:
 
 
 Device = Annotated[str, AfterValidator(_device)]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Report(Section):
@@ -139,20 +135,9 @@ def _override(tree: dict[str, Any], text: str) -> None:
 
 
 def _sentence(error: Mapping[str, Any]) -> str:
-    """One error of pydantic in the words of `params.yaml`."""
+    """One error of pydantic in the words of `params.yaml`, with the setting that was meant."""
     path = ".".join(str(part) for part in error["loc"])
-    given = error["input"]
-    if error["type"] == "extra_forbidden":
-        hint = _nearest(path)
-        return f"{path}: unknown setting{f'; did you mean {hint}?' if hint else ''}"
-    if error["type"] == "model_type":
-        return f"{path}: is a section, and needs its settings below it (got {given!r})"
-    if error["type"] in ("tuple_type", "list_type"):
-        return f"{path}: should be a list, as [a, b] (got {given!r})"
-    if error["type"] == "path_type":
-        return f"{path}: should be a path (got {given!r})"
-    said = error["msg"].removeprefix("Value error, ").replace("Input should", "should")
-    return f"{path}: {said.replace(' after validation', '')} (got {given!r})"
+    return sentence(error, hint=_nearest(path) or "")
 
 
 def _nearest(path: str) -> str | None:

@@ -6,11 +6,30 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from train.data import Features
 from train.fit import outputs_of
+
+
+@dataclass(frozen=True)
+class Objects:
+    """The objects of N persons: boxes (N, k, 4), labels (N, k) into the classes, scores (N, k), and
+    mask (N, k), false where padded."""
+
+    boxes: Float[np.ndarray, "N k 4"]
+    labels: Int[np.ndarray, "N k"]
+    scores: Float[np.ndarray, "N k"]
+    mask: Bool[np.ndarray, "N k"]
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Head squares of N persons: boxes (N, 4), and mask (N,), false where no face was found."""
+
+    boxes: Float[np.ndarray, "N 4"]
+    mask: Bool[np.ndarray, " N"]
 
 
 @dataclass(frozen=True)
@@ -19,9 +38,8 @@ class Explanation:
 
     person_rows, picture_rows (N,): rows in the index; boxes (N, 4) of the persons; y_score (N, C);
     attention (N, k): weight of each object, zero where padded, None for a head that weighs none;
-    object_boxes (N, k, 4), object_labels (N, k) into classes, object_scores and object_mask
-    (N, k): None without the view; head_boxes (N, 4), head_mask (N,): likewise; graphs: name ->
-    (C, C), row i is what label i says of each j.
+    objects, faces: None for a head that does not read their view; graphs: name -> (C, C), row i is
+    what label i says of each j.
     """
 
     labels: tuple[str, ...]
@@ -31,12 +49,8 @@ class Explanation:
     boxes: np.ndarray
     y_score: np.ndarray
     attention: np.ndarray | None
-    object_boxes: np.ndarray | None
-    object_labels: np.ndarray | None
-    object_scores: np.ndarray | None
-    object_mask: np.ndarray | None
-    head_boxes: np.ndarray | None
-    head_mask: np.ndarray | None
+    objects: Objects | None
+    faces: Faces | None
     graphs: Mapping[str, np.ndarray]
 
 
@@ -51,8 +65,16 @@ def explain_features(model: Any, features: Features, rows: Int[Tensor, " N"]) ->
         there = [value for value in values if value is not None]
         return torch.cat(there).cpu().numpy() if there else None
 
-    def array(view: str, name: str) -> np.ndarray | None:
-        return together([batch.views.get(view, {}).get(name) for batch in batches])
+    def arrays(view: str, *names: str) -> list[np.ndarray]:
+        """All of them, or none."""
+        every = [together([b.views.get(view, {}).get(name) for b in batches]) for name in names]
+        there = [one for one in every if one is not None]
+        return there if len(there) == len(names) else []
+
+    objects, faces = (
+        arrays("objects", "box", "label", "score", "mask"),
+        arrays("head", "box", "mask"),
+    )
 
     scores = together([output.scores for output in outputs])
     return Explanation(
@@ -63,11 +85,7 @@ def explain_features(model: Any, features: Features, rows: Int[Tensor, " N"]) ->
         boxes=features.box[rows].cpu().numpy(),
         y_score=np.zeros((0, len(features.labels)), np.float32) if scores is None else scores,
         attention=together([output.attention for output in outputs]),
-        object_boxes=array("objects", "box"),
-        object_labels=array("objects", "label"),
-        object_scores=array("objects", "score"),
-        object_mask=array("objects", "mask"),
-        head_boxes=array("head", "box"),
-        head_mask=array("head", "mask"),
+        objects=Objects(*objects) if objects else None,
+        faces=Faces(*faces) if faces else None,
         graphs={name: graph.cpu().numpy() for name, graph in model.graphs().items()},
     )

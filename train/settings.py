@@ -192,10 +192,11 @@ class Train(Section):
         ),
     )
     tensorboard: bool = Field(
-        False, description="Also write the curves where TensorBoard finds them."
+        default=False, description="Also write the curves where TensorBoard finds them."
     )
     standardise: bool = Field(
-        False, description="Shift and scale each feature by its mean and deviation over train."
+        default=False,
+        description="Shift and scale each feature by its mean and deviation over train.",
     )
     hugme: HugMe = HugMe()
     rrla: Rrla = Rrla()
@@ -214,7 +215,7 @@ class Span(Section):
 
     low: int | float = Field(description="The least, itself included.")
     high: int | float = Field(description="The greatest, itself included.")
-    log: bool = Field(False, description="Whether each tenfold is as likely as the next.")
+    log: bool = Field(default=False, description="Whether each tenfold is as likely as the next.")
     step: Annotated[int | float, Field(gt=0)] | None = Field(
         default=None,
         description="Between neighbours, from low on; null: none, of whole ones 1.",

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from cache.boxes import Box
 from pipelines import settings as params
 from pipelines import stages
 from pipelines.console import (
@@ -287,8 +288,9 @@ def _boxes(texts: list[str]) -> list[str]:
     return texts
 
 
-def _box(text: str) -> tuple[float, ...]:
-    return tuple(float(side) for side in text.split(","))
+def _box(text: str) -> Box:
+    x1, y1, x2, y2 = (float(side) for side in text.split(","))
+    return x1, y1, x2, y2
 
 
 def predict(

@@ -2,16 +2,16 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from cache.settings import Section
 
 Share = Annotated[float, Field(gt=0, lt=0.5)]
 Rate = Annotated[float, Field(ge=0, lt=0.5)]
 
 
-class Demo(BaseModel):
+class Demo(Section):
     """How the made-up scenes are drawn."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     seed: Annotated[int, Field(ge=0)] = 0
     pictures: Annotated[int, Field(ge=12, le=10_000)] = 160

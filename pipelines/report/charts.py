@@ -155,6 +155,17 @@ def training(rows: Sequence[Row], kept: int | None, kind: LabelKind) -> list[dic
         margin = (high - low or abs(high) or 1) * 0.06
         first, last = rows[0]["epoch"], rows[-1]["epoch"]
         frame = Frame(440, 190, (first, max(last, first + 1)), (low - margin, high + margin))
+        lines: list[dict[str, Any]] = [
+            {
+                "name": name,
+                "path": frame.path(points),
+                "end": frame.at(*points[-1]),
+                "best": next((frame.at(*p) for p in points if p[0] == kept), None),
+                "value": next((p[1] for p in points if p[0] == kept), None),
+            }
+            for name, points in series.items()
+            if points
+        ]
         charts.append(
             {
                 "title": title,
@@ -163,20 +174,10 @@ def training(rows: Sequence[Row], kept: int | None, kind: LabelKind) -> list[dic
                 "best_x": None if kept is None else frame.at(kept, low)[0],
                 "x_ticks": [(t, frame.at(t, low)[0]) for t in ticks(*frame.x) if t == int(t)],
                 "y_ticks": [(f"{t:g}", frame.at(first, t)[1]) for t in ticks(*frame.y, 4)],
-                "lines": [
-                    {
-                        "name": name,
-                        "path": frame.path(points),
-                        "end": frame.at(*points[-1]),
-                        "best": next((frame.at(*p) for p in points if p[0] == kept), None),
-                        "value": next((p[1] for p in points if p[0] == kept), None),
-                    }
-                    for name, points in series.items()
-                    if points
-                ],
+                "lines": lines,
             }
         )
-        _spread(charts[-1]["lines"])
+        _spread(lines)
     return charts
 
 

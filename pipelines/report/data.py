@@ -119,7 +119,7 @@ def gather(settings: Settings, results: Results) -> ReportData:
                 name=f"person {row}",
                 picture=_path(index, int(shown.picture_rows[n]), settings),
                 mark=(mark := PersonMark.seen(seen, n)),
-                notes=["no face found"] if seen.head_mask is not None and not mark.face else [],
+                notes=["no face found"] if seen.faces and not mark.face else [],
                 **_answer(shown, n, kind, thresholds),
             )
             for n, row in enumerate(shown.person_rows.tolist())

@@ -101,7 +101,8 @@ def _both_shares(person: Person, place: Place) -> dict[str, Any]:
     rows.sort(key=lambda row: (-row[1], -row[2]))
     if others:
         name = f"{len(others)} other{'s' if len(others) > 1 else ''}"
-        rows.append((name, *(sum(part[label] for label in others) for part in (true, predicted))))
+        shares, found = (sum(part[label] for label in others) for part in (true, predicted))
+        rows.append((name, shares, found))
     common = sum(min(true[label], predicted[label]) for label in predicted)
     return {
         "rows": [

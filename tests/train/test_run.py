@@ -130,9 +130,9 @@ def test_explanation_of_chosen_persons(trained):
     assert found.person_rows.tolist() == [22, 15, 7]
     assert found.attention[0].tolist() == [1, 0, 0] and not found.attention[1].any()
     assert found.attention[2].sum() == pytest.approx(1)
-    assert found.head_mask.tolist() == [True, True, False]
+    assert found.faces.mask.tolist() == [True, True, False]
     np.testing.assert_array_equal(
-        found.object_boxes, given["views"]["objects"].arrays["box"][[22, 15, 7]]
+        found.objects.boxes, given["views"]["objects"].arrays["box"][[22, 15, 7]]
     )
     assert found.classes == tuple("abcde")
     together = found.graphs["cooccurrence"]
@@ -157,7 +157,7 @@ def test_a_head_without_objects_reads_none_and_explains_none(trained, tmp_path):
     result = train_head(root / "features", settings, "cpu", tmp_path)
     assert result["keys"].keys() == {"body", "depth", "scene"}
     found = open_head(root / "features", tmp_path / "head").explain([22, 15, 7])
-    assert found.attention is None and found.object_boxes is None and found.head_mask is None
+    assert found.attention is None and found.objects is None and found.faces is None
     assert found.graphs == {}
 
 

@@ -13,7 +13,7 @@ from pipelines.report import page as pages
 from pipelines.report.data import _answer, choose, read_results
 from pipelines.results import Results
 from tests.pipelines.report_data import provenance, results, scores
-from train.explain import Explanation
+from train.explain import Explanation, Faces, Objects
 from train.settings import Evaluate
 
 
@@ -50,8 +50,7 @@ def test_decisions_are_those_of_the_metrics_even_at_a_threshold(tmp_path):
 
 def seen(**views) -> Explanation:
     """Of one person, by a head that reads nothing beside what is given."""
-    names = ("attention", "object_boxes", "object_labels", "object_scores", "object_mask")
-    absent = dict.fromkeys((*names, "head_boxes", "head_mask"))
+    absent = dict.fromkeys(("attention", "objects", "faces"))
     rows, box = np.array([7]), np.array([[10.0, 20, 110, 220]])
     some = {**absent, **views}
     return Explanation(
@@ -64,12 +63,14 @@ def test_a_mark_has_what_the_head_saw():
     assert (mark.box, mark.face, list(mark.objects)) == ((10, 20, 110, 220), None, [])
     face = np.array([[30.0, 20, 60, 50]])
     things = {
-        "object_boxes": np.arange(12.0).reshape(1, 3, 4),
-        "object_labels": np.array([[0, 1, 0]]),
-        "object_scores": np.array([[0.5, 0.75, 0]]),
-        "object_mask": np.array([[True, True, False]]),
+        "objects": Objects(
+            boxes=np.arange(12.0).reshape(1, 3, 4),
+            labels=np.array([[0, 1, 0]]),
+            scores=np.array([[0.5, 0.75, 0]]),
+            mask=np.array([[True, True, False]]),
+        ),
     }
-    mark = PersonMark.seen(seen(head_boxes=face, head_mask=np.array([True]), **things), 0)
+    mark = PersonMark.seen(seen(faces=Faces(face, np.array([True])), **things), 0)
     assert mark.face == (30, 20, 60, 50)
     assert [(one.name, one.score, one.weight) for one in mark.objects] == [
         ("cup", 0.5, None),
@@ -77,7 +78,7 @@ def test_a_mark_has_what_the_head_saw():
     ]
     weighed = seen(attention=np.array([[0.25, 0.75, 0]]), **things)
     assert [one.name for one in PersonMark.seen(weighed, 0).objects] == ["dog", "cup"]
-    assert PersonMark.seen(seen(head_boxes=face, head_mask=np.array([False])), 0).face is None
+    assert PersonMark.seen(seen(faces=Faces(face, np.array([False]))), 0).face is None
 
 
 def test_of_views_that_the_head_does_not_read_nothing_is_said(data, tmp_path):

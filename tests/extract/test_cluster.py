@@ -189,6 +189,7 @@ def test_a_scheduler_of_ones_own_and_one_that_is_lost(undisturbed, quick):
             time.sleep(0.01)
     finally:
         os.killpg(scheduler.pid, signal.SIGKILL)
+        scheduler.communicate()
     _, said = process.communicate(timeout=120)
     assert process.returncode != 0, said
     assert "the Dask scheduler is lost" in said and "go on" in said

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Num
 
 Box = tuple[float, float, float, float]
+WHOLE: Box = (0.0, 0.0, math.inf, math.inf)  # round any picture
 Corners = Sequence[float | int | np.number] | Num[np.ndarray, "4"]  # the same as any four numbers
 
 

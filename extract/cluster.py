@@ -66,12 +66,12 @@ class Worker(WorkerPlugin):
 
             torch.set_num_threads(self.threads)
 
-    def run(self, tasks: Sequence[Task], labels: Labels) -> Computed:
+    def compute(self, tasks: Sequence[Task], labels: Labels) -> Computed:
         """All rows of one job."""
         with self.lock:
-            return self._run(tasks, labels)
+            return self._compute(tasks, labels)
 
-    def _run(self, tasks: Sequence[Task], labels: Labels) -> Computed:
+    def _compute(self, tasks: Sequence[Task], labels: Labels) -> Computed:
         networks = self.work.networks
         before = Counter(networks.meter.seconds)
         done = Computed(tasks)
@@ -89,7 +89,8 @@ class Worker(WorkerPlugin):
 
 def run_job(tasks: Sequence[Task], labels: Labels) -> Computed:
     """Runs on a worker."""
-    return get_worker().plugins[NAME].run(tasks, labels)
+    worker: Any = get_worker().plugins[NAME]
+    return worker.compute(tasks, labels)
 
 
 def compute_elsewhere(plan: Plan, work: Work) -> Iterator[Computed]:
@@ -125,7 +126,7 @@ def compute_elsewhere(plan: Plan, work: Work) -> Iterator[Computed]:
         if lost:
             raise ClusterError(
                 f"{len(lost)} shards killed {DEATHS} workers each, and are left out; everything "
-                f"else is extracted. Too little memory? Set extract.block, extract.batch or "
+                f"else is extracted. Too little memory? Set extract.batch or "
                 f"extract.workers lower. ({lost[0]})"
             )
 

@@ -61,7 +61,8 @@ class Work:
         done = Computed()
         for name, numbers in rows.items():
             view = self.views[name]
-            subjects = [view.subject(view.definitions[row]) for row in numbers]
+            known = view.definitions or ()
+            subjects = [view.subject(known[row]) for row in numbers]
             found = view.run(subjects, self.networks)
             done.rows[name] = list(zip(numbers, found, strict=True))
             done.specs[name] = view.spec(self.networks)

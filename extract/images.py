@@ -152,6 +152,8 @@ def read(source: Path | str | bytes, limit: int = LIMIT) -> Picture:
             pixels = _rgb(upright, image.format)
         except PictureError:
             raise
+        except MemoryError as error:  # says nothing about the file: it is tried again
+            raise PictureError("no memory to decode the picture", "missing") from error
         except Exception as error:  # a decoder may raise anything on a damaged file
             raise PictureError(
                 f"the picture is damaged or truncated: {first_line(error)}"

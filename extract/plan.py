@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from cache.boxes import Box
+from cache.boxes import WHOLE, Box
 from cache.errors import CacheError
 from cache.index import Index
 from cache.keys import in_short
@@ -21,7 +22,8 @@ from extract.views import View
 
 @dataclass(frozen=True)
 class Task:
-    """One picture to decode and the rows it serves: view name -> [(row, person's box or None)].
+    """One picture to decode and the rows it serves: view name -> [(row, person's box)].
+    The box of a whole picture is `cache.boxes.WHOLE`.
 
     group: the shard of the persons it serves, and that of the picture itself. A picture with
     persons in two shards has two tasks: shards are finished one after the other, and a stop costs
@@ -34,7 +36,7 @@ class Task:
     path: str
     id: str
     pixels: int
-    rows: Mapping[str, list[tuple[int, Box | None]]]
+    rows: Mapping[str, list[tuple[int, Box]]]
 
 
 @dataclass
@@ -83,7 +85,7 @@ def make_plan(
     persons = index.wanted("persons")
     first = np.zeros(len(index.pictures), int)  # person of each picture
     first[index.picture_rows[persons[::-1]]] = persons[::-1]
-    tasks: dict[tuple, dict[str, list]] = defaultdict(lambda: defaultdict(list))
+    tasks: dict[Any, dict[str, list[tuple[int, Box]]]] = defaultdict(lambda: defaultdict(list))
     for name, view in views.items():
         rows, reason = _missing(root, index, view, networks, retry)
         if only is not None:
@@ -97,7 +99,7 @@ def make_plan(
             person = row if view.space == "persons" else int(first[row])
             picture = int(index.picture_rows[person])
             group = person // shard_rows, picture // shard_rows
-            box = tuple(index.boxes[person].tolist()) if view.space == "persons" else None
+            box = tuple(index.boxes[person].tolist()) if view.space == "persons" else WHOLE
             tasks[group, picture][name].append((row, box))
     columns = ("path", "id", "width", "height")
     paths, ids, widths, heights = (index.pictures[name].to_pylist() for name in columns)

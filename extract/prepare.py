@@ -243,7 +243,12 @@ class _Tables:
             self._splits[row].add(person.split)
             at = self._row_of((*key, time), person, record.path, annotated)
             if time and status in ("ok", "unlabelled"):
-                status, reason = self._repeated(person, self._first[key])
+                first = self._first[key]
+                if status == "ok" and self.persons[first]["status"] == "unlabelled":
+                    # The copy with labels counts, in the row that the person has.
+                    self._fill_person(self.persons[first], key[0], row, box, person, "ok", "")
+                    self.counts["persons without labels, annotated again with some"] += 1
+                status, reason = self._repeated(person, first)
             self._first.setdefault(key, at)
             self.counts["persons with a bad box"] += status == "bad_box"
             if picture["status"] != "ok":

@@ -61,7 +61,7 @@ def read_ahead(
 
     root: the folder that the pictures' paths start from.
     """
-    blocks = blocks_of(tasks, settings.block)
+    blocks = blocks_of(tasks, settings.batch)
     with ThreadPoolExecutor(settings.readers) as pool:
         reading: dict[str, Future[images.Picture]] = {}
 
@@ -77,7 +77,8 @@ def read_ahead(
             return [pool.submit(_inputs, task, reading[task.path], views, meter) for task in block]
 
         ahead: list[Future[Inputs]] = []
-        for block, following in zip_longest(blocks, blocks[1:], fillvalue=[]):
+        nothing: list[Task] = []
+        for block, following in zip_longest(blocks, blocks[1:], fillvalue=nothing):
             current = ahead or start(block)
             ahead = start(following)
             with meter.measure("wait"):

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -97,7 +97,7 @@ def extract(
         return outcome
 
 
-def _computed(plan: Plan, work: Work) -> Iterator[Computed]:
+def _computed(plan: Plan, work: Work) -> Generator[Computed]:
     """Everything that the plan asks for, here or in other processes."""
     if plan.empty:
         return

@@ -1,9 +1,14 @@
-"""Settings that decide what stage 1 computes. Everything under `views` is part of a cache key."""
+"""Settings that decide what stage 1 computes; the comments of `params.yaml` say what each does.
+
+Everything under `views` is part of a cache key.
+"""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
+
+from cache.settings import Section
 
 # Detectors report nothing below 0.05, so a lower threshold would promise what cannot be had.
 Score = Annotated[float, Field(ge=0.05, le=1)]
@@ -17,20 +22,14 @@ def _several(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-class Settings(BaseModel):
-    """A section of `params.yaml`, whose comments say what each setting does."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Data(Settings):
+class Data(Section):
     """name: of the reader, a file of `extract.datasets`; root: where the data set lies."""
 
     name: str = "emotic"
     root: Path = Path("data/emotic")
 
 
-class Weights(Settings):
+class Weights(Section):
     """Where weights come from: see `extract.weights`.
 
     source: tried in this order; folder: the user's own; store: what was fetched before; untrained:
@@ -49,14 +48,14 @@ class Weights(Settings):
     hub_timeout: Annotated[float, Field(gt=0, le=60)] = 3.0
 
 
-class Body(Settings):
+class Body(Section):
     """network: the backbone; size: pixels a side of the square it sees, as in the others."""
 
     network: str = "resnet50"
     size: Side = 128
 
 
-class Head(Settings):
+class Head(Section):
     """detector: of faces; score: the least of a face; enlarge: side of the head's square, in longer
     sides of the face's box."""
 
@@ -67,7 +66,7 @@ class Head(Settings):
     enlarge: Annotated[float, Field(ge=1, le=4)] = 1.6
 
 
-class Objects(Settings):
+class Objects(Section):
     """detector: of objects; mask: `subject` paints the person over before objects are sought,
     `drop` leaves out what was found of the person; k: objects kept; score: the least of one."""
 
@@ -79,7 +78,7 @@ class Objects(Settings):
     score: Score = 0.3
 
 
-class Depth(Settings):
+class Depth(Section):
     """grid: cells a side that the depth map is shrunk to."""
 
     network: str = "Intel/dpt-hybrid-midas"
@@ -87,27 +86,27 @@ class Depth(Settings):
     grid: Annotated[int, Field(ge=1, le=64)] = 8
 
 
-class Scene(Settings):
+class Scene(Section):
     """Of the whole picture."""
 
     network: str = "resnet50"
     size: Side = 224
 
 
-class Labels(Settings):
+class Labels(Section):
     """network: a text encoder; pooling: over its tokens."""
 
     network: str = "bert-base-uncased"
     pooling: Literal["mean", "cls"] = "mean"
 
 
-class Words(Settings):
+class Words(Section):
     """network: a vocabulary of word vectors; null: the view is left out."""
 
     network: str | None = None
 
 
-class Views(Settings):
+class Views(Section):
     """The views, and the arithmetic of their networks."""
 
     body: Body = Body()
@@ -120,15 +119,14 @@ class Views(Settings):
     precision: Precision = "float32"
 
 
-class Extract(Settings):
+class Extract(Section):
     """How an extraction runs; nothing here is part of a key.
 
-    block: pictures decoded together; batch: inputs in one forward pass; readers: threads that read
-    pictures; workers: processes that compute, 0 for this one alone, or one for each GPU; cluster: a
+    batch: pictures in a block, and inputs in one forward pass; readers: threads that read and
+    decode; workers: processes that compute, 0 for this one alone, or one for each GPU; cluster: a
     Dask scheduler whose workers compute.
     """
 
-    block: Annotated[int, Field(ge=1)] = 32
     batch: Annotated[int, Field(ge=1)] = 32
     readers: Annotated[int, Field(ge=1, le=256)] = 2
     workers: Annotated[int, Field(ge=0, le=256)] = 0

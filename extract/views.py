@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from cache.boxes import Box, clip, is_subject, square_around
+from cache.boxes import WHOLE, Box, clip, is_subject, square_around
 from cache.index import Index
 from cache.keys import key_of
 from cache.spec import ArraySpec, Row, RowSpace, ViewSpec
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Subject:
     """What a view computes one row from: upright RGB pixels (H, W, 3) uint8 and a person's box
-    in pixels (None for a whole picture)."""
+    in pixels."""
 
     pixels: np.ndarray
-    box: Box | None = None
+    box: Box = WHOLE
 
 
 # A person, and the picture (3, H, W) that a detector sees, where it is not the person's own.
@@ -253,7 +253,7 @@ class Objects(View):
         pixels = [picture.numpy().transpose(1, 2, 0) for picture in pictures]
         found = self.detector(networks)(pictures)
         kept = [
-            self._best(found[at], *pixels[at].shape[:2], subject)
+            self._best(found[at], pixels[at].shape[0], pixels[at].shape[1], subject)
             for at, (subject, _) in zip(of, inputs, strict=True)
         ]
         # Persons of one picture may share a region: it goes through the backbone once.
@@ -268,15 +268,16 @@ class Objects(View):
 
     def _pictures(self, inputs: Sequence[Seen]) -> tuple[list["torch.Tensor"], list[int]]:
         """The pictures that the detector sees, (3, H, W), and which of them is each subject's."""
-        if self.settings.mask == "subject":
-            return [masked for _, masked in inputs], list(range(len(inputs)))
-        numbers: dict[int, int] = {}  # persons of one picture share its pixels
-        pictures = []
-        for subject, _ in inputs:
-            if id(subject.pixels) not in numbers:
-                numbers[id(subject.pixels)] = len(pictures)
-                pictures.append(_tensor(subject.pixels))
-        return pictures, [numbers[id(subject.pixels)] for subject, _ in inputs]
+        pictures: list[torch.Tensor] = []
+        of: list[int] = []
+        numbers: dict[int, int] = {}
+        for subject, masked in inputs:
+            source = id(subject.pixels if masked is None else masked)  # persons may share pixels
+            if source not in numbers:
+                numbers[source] = len(pictures)
+                pictures.append(_tensor(subject.pixels) if masked is None else masked)
+            of.append(numbers[source])
+        return pictures, of
 
     def _best(self, things: Detections, height: int, width: int, subject: Subject) -> list[int]:
         """Numbers of the k best things by falling score; equal scores as the detector gave them."""

@@ -51,7 +51,9 @@ LARGE = {
 }
 
 
-def swinv2(embed: int, depths: list[int], heads: list[int], window: int, side: int) -> dict:
+def swinv2(
+    embed: int, depths: list[int], heads: list[int], window: int, side: int
+) -> dict[str, Any]:
     """A DPT with a Swin V2 encoder: its four maps go to the decoder as they are."""
     return {
         "backbone_config": {
@@ -126,7 +128,7 @@ class Depth(Network):
     def _maps(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         seen: list[torch.Tensor] = []
 
-        def keep(_module: torch.nn.Module, inputs: tuple) -> None:
+        def keep(_module: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
             seen.append(inputs[0][-1])
 
         pixels = normalise(pictures, self.preprocessing, self.device)

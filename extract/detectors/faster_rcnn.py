@@ -101,7 +101,9 @@ class FasterRCNN(Detector):
             for one, region in zip(found, regions, strict=True)
         ]
 
-    def _regions(self, features: Any, boxes: list, sizes: list) -> tuple[torch.Tensor, ...]:
+    def _regions(
+        self, features: Any, boxes: list[Any], sizes: list[Any]
+    ) -> tuple[torch.Tensor, ...]:
         """Box-head output (n,1024) of each picture's boxes, given in pixels of the network."""
         import torch
 

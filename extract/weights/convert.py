@@ -158,7 +158,7 @@ CONVERSIONS: Mapping[str, Callable[[Path, Entry, Path], None]] = {
 def _member(archive: tarfile.TarFile, name: str) -> bytes:
     file = archive.extractfile(name)
     if file is None:
-        raise WeightsError(f"{archive.name} has no file {name}")
+        raise WeightsError(f"{archive.name!s} has no file {name}")
     return file.read()
 
 

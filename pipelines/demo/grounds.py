@@ -43,7 +43,12 @@ class Grounds:
         return part.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if random.random() < 0.5 else part
 
     def tinted(
-        self, source: Photograph, size: Size, random: Random, dark: tuple, light: tuple
+        self,
+        source: Photograph,
+        size: Size,
+        random: Random,
+        dark: tuple[int, ...],
+        light: tuple[int, ...],
     ) -> Image.Image:
         """A grey texture between two colours."""
         grey = np.asarray(self.crop(source, size, random).convert("L"), np.float32)[..., None] / 255

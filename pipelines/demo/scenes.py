@@ -136,7 +136,7 @@ class Scene:
         return f"demo_{self.number + 1:04d}.jpg"
 
 
-def make_scenes(root: Path, settings: Demo) -> Counter:
+def make_scenes(root: Path, settings: Demo) -> Counter[str]:
     """Write the data set; the same settings and library versions give the same bytes.
 
     Returns what was planted, by name. Raises DataError when `root` holds another data set.
@@ -176,8 +176,8 @@ def _clear(root: Path) -> None:
     (root / "Annotations").mkdir(exist_ok=True)
 
 
-def _count(scenes: list[Scene]) -> Counter:
-    counts: Counter = Counter()
+def _count(scenes: list[Scene]) -> Counter[str]:
+    counts: Counter[str] = Counter()
     for split in ANNOTATORS:
         chosen = [scene for scene in scenes if scene.split == split]
         counts[f"{split} pictures"] = len(chosen)

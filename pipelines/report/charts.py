@@ -117,7 +117,7 @@ def classes(rows: Iterable[Row], table: np.ndarray | None = None) -> list[dict[s
     return sorted(known, key=lambda row: (math.isnan(row["ap"]), -row["ap"], row["number"]))
 
 
-def pr(rows: Iterable[Row], per_class: Sequence[Row]) -> dict:
+def pr(rows: Iterable[Row], per_class: Sequence[Row]) -> dict[str, Any]:
     frame = Frame(400, 400, (0, 1), (0, 1))
     points: dict[str, list[tuple[float, float]]] = {}
     for row in rows:

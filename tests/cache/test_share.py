@@ -51,7 +51,7 @@ class Clone:
     def extract(self, **versions):
         views = made_views(**versions)
         networks = Networks(config.Weights())
-        self.outcome = extract(self.data, self.cache, config.Extract(block=4), views, networks)
+        self.outcome = extract(self.data, self.cache, config.Extract(batch=4), views, networks)
         return {name: sum(view.calls) for name, view in views.items() if view.calls}
 
 

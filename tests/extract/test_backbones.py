@@ -334,6 +334,27 @@ def test_text_pools_each_sentence_as_if_it_were_alone(bert_folder, pooling):
     assert network.width == 32
 
 
+def test_text_padded_on_the_left_is_pooled_over_its_own_tokens(bert_folder):
+    """By hand: how many tokens of padding stand before each sentence, what the encoder makes of
+    the padded batch, and of that the first token or the mean without the padding."""
+    from transformers import BertModel
+
+    network = Text(given("my-bert", bert_folder))
+    network.tokenizer.padding_side = "left"
+    rows = [["[CLS]", *sentence.split(), "[SEP]"] for sentence in SENTENCES]
+    pads = [max(map(len, rows)) - len(row) for row in rows]
+    assert pads == [7, 0, 6]
+    padded = [["[PAD]"] * n + row for n, row in zip(pads, rows, strict=True)]
+    ids = torch.tensor([[WORDS.index(word) for word in row] for row in padded])
+    model = BertModel.from_pretrained(bert_folder).eval()
+    with torch.inference_mode():
+        hidden = model(input_ids=ids, attention_mask=(ids > 0).long()).last_hidden_state
+    first = torch.stack([row[n] for row, n in zip(hidden, pads, strict=True)])
+    mean = torch.stack([row[n:].mean(dim=0) for row, n in zip(hidden, pads, strict=True)])
+    assert torch.allclose(network(SENTENCES, pooling="cls"), first, atol=1e-5)
+    assert torch.allclose(network(SENTENCES, pooling="mean"), mean, atol=1e-5)
+
+
 def test_text_longer_than_the_encoder_takes_is_cut(bert_folder):
     network = Text(given("my-bert", bert_folder))
     assert network(["delight " * 100]).shape == (1, 32)

@@ -73,7 +73,7 @@ def extract(place: Place, root: Path, views=None, **settings) -> run.Outcome:
     return run.extract(
         config.Data(root=place.data),
         Cache(root=root, shard_rows=SHARD_ROWS),
-        config.Extract(block=4, **settings),
+        config.Extract(batch=4, **settings),
         views or made_views(),
         Networks(config.Weights()),
     )
@@ -172,7 +172,7 @@ def test_a_scheduler_of_ones_own_and_one_that_is_lost(undisturbed, quick):
             from tests.made_views import made_views
             data, root, address = sys.argv[1:]
             run.extract(config.Data(root=data), Cache(root=root, shard_rows=8),
-                        config.Extract(block=4, cluster=address), made_views(pause=0.01),
+                        config.Extract(batch=4, cluster=address), made_views(pause=0.01),
                         Networks(config.Weights()))
         """
         root = quick / "lost"

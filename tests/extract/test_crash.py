@@ -41,7 +41,7 @@ SERVER = """
                 return inner(subjects, networks)
             view.compute = compute
         run.extract(config.Data(root=data), Cache(root=root, shard_rows=8),
-                    config.Extract(block=4), views, Networks(config.Weights()))
+                    config.Extract(batch=4), views, Networks(config.Weights()))
 
     for line in sys.stdin:
         data, root, log, seconds = json.loads(line)

@@ -210,6 +210,14 @@ def test_pictures_of_other_sizes_change_nothing(small):
     assert alone.shape != mixed.shape or (alone - mixed).abs().max() > PIXELS
 
 
+def test_pictures_that_share_only_a_side_change_nothing(small):
+    """Beside another of its height or of its width, a picture would be padded just the same."""
+    _, ours = small
+    pictures = [astronaut(), bus()[:, :512], bus()[:, :, :512]]
+    assert [tuple(one.shape[1:]) for one in pictures] == [(512, 512), (512, 810), (1080, 512)]
+    assert shared_part(ours(pictures)[0], ours(pictures[:1])[0]) >= 0.9
+
+
 def test_no_detection_is_an_empty_answer():
     ours = limited(FasterRCNN, untrained(SMALL), score=1.0)
     got = ours([astronaut(), bus()])

@@ -1,5 +1,7 @@
 """What `plan` says of minutes and sizes, against what an extraction then does."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -21,7 +23,7 @@ def guess(place: Place, views=None):
     data, cache = config.Data(root=place.data), Cache(root=place.cache, shard_rows=8)
     plan = place.plan(views)
     networks = Networks(config.Weights())
-    return estimate(plan, data, cache, config.Extract(block=4), views, networks), plan
+    return estimate(plan, data, cache, config.Extract(batch=4), views, networks), plan
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +45,24 @@ def test_seconds_are_those_of_the_whole_plan(place):
     found, plan = guess(place)
     subjects = sum(len(rows) for name, rows in plan.rows.items() if name != "labels")
     assert found.seconds >= 0.7 * PAUSE * subjects  # the views sleep so long, at the least
+
+
+def test_networks_are_loaded_before_the_clock_starts(place):
+    """Loading is paid once, whatever the number of pictures: here a second, which would count as
+    five in a plan of five times the measured pictures."""
+    views = made_views()
+    compute, loaded = views["whole"].compute, []
+
+    def loads_first(subjects, networks):
+        if not loaded:
+            time.sleep(1)
+            loaded.append(networks)
+        return compute(subjects, networks)
+
+    views["whole"].compute = loads_first
+    found, plan = guess(place, views)
+    assert loaded and len(plan.tasks) == 5 * found.pictures
+    assert found.seconds < 4
 
 
 def test_bytes_and_files_are_those_that_extract_writes(tmp_path):

@@ -197,6 +197,19 @@ def reason(source, **options) -> str:
     return caught.value.reason
 
 
+def test_a_lack_of_memory_says_nothing_about_the_picture(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    Image.new("RGB", (8, 8)).save(path)
+
+    def full(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(images, "_rgb", full)
+    with pytest.raises(PictureError, match="no memory") as caught:
+        read(path)
+    assert caught.value.status == "missing"  # an extraction tries such again
+
+
 def test_missing_empty_and_not_a_picture(tmp_path):
     assert reason(tmp_path / "none.jpg") == "no such file"
     with pytest.raises(PictureError) as caught:

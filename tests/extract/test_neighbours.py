@@ -68,7 +68,7 @@ def extract(folder: Path, root: Path, names: list[str], networks, mask: str):
     run.extract(
         config.Data(root=folder),
         Cache(root=root, dtype="float32", shard_rows=64),
-        config.Extract(block=4),
+        config.Extract(batch=4),
         views,
         networks,
     )

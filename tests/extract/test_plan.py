@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from cache.boxes import WHOLE
 from cache.errors import CacheError
 from cache.spec import ArraySpec, Row, ViewSpec
 from cache.writer import ViewWriter
@@ -121,7 +122,7 @@ def test_each_picture_is_one_task_that_serves_all_its_rows(place):
                     assert place.index.picture_rows[row] == task.picture
                     assert box == tuple(place.index.boxes[row].tolist())
                 else:
-                    assert row == task.picture and box is None
+                    assert row == task.picture and box == WHOLE
     assert place.rows(plan) == {name: [row for row, _ in rows] for name, rows in served.items()} | {
         "labels": [0, 1]
     }

@@ -216,6 +216,21 @@ def test_a_sliver_that_the_index_cannot_tell_from_nothing_is_bad(tiny):
         assert images.crop(np.zeros((48, 64, 3), np.uint8), tuple(box.tolist())).size
 
 
+@pytest.mark.parametrize("copies", [1, 2])
+def test_labels_that_come_with_a_later_copy_count(tiny, copies):
+    """A person annotated first without labels: the row it has takes those of the first copy with
+    some."""
+    tiny.paint("a.png", 1)
+    given = [("train", "a.png", (1, 1, 9, 9), labels) for labels in ("", "Peace", "Fear")]
+    tiny.annotate(*given[: 1 + copies])
+    report, index = tiny.prepare()
+    assert statuses(index) == ["ok"] + ["repeated"] * copies
+    assert [name for name, one in zip(index.labels, index.targets[0]) if one] == ["Peace"]
+    assert report.oddities["persons without labels, annotated again with some"] == 1
+    other = "persons repeated with other labels (the first ones count)"
+    assert report.oddities.get(other, 0) == copies - 1
+
+
 def test_equal_bytes_under_two_names_are_one_picture(tiny):
     shutil.copy(tiny.paint("a.png", 1), tiny.root / "mscoco/images/b.png")
     tiny.annotate(
@@ -252,9 +267,11 @@ def test_boxes_follow_a_resized_copy_and_refuse_another_shape(tiny):
     assert report.oddities["boxes scaled to a picture of another size"] == 2
 
 
+@pytest.mark.parametrize("times", [1, 2], ids=["its size", "twice its size"])
 @pytest.mark.parametrize("drawn", ["stored", "upright"])
-def test_boxes_follow_exif_rotation(tiny, drawn):
-    """A white patch in a picture that EXIF turns: the box finds it, however it was annotated."""
+def test_boxes_follow_exif_rotation(tiny, drawn, times):
+    """A white patch in a picture that EXIF turns: the box finds it, however it was annotated, also
+    where that was done in a larger copy."""
     pixels = np.zeros((48, 64, 3), np.uint8)
     pixels[5:15, 10:40] = 255
     exif = Image.Exif()
@@ -262,8 +279,9 @@ def test_boxes_follow_exif_rotation(tiny, drawn):
     path = tiny.root / "mscoco/images/a.png"
     Image.fromarray(pixels).save(path, exif=exif)
     upright = turned((10.0, 5.0, 40.0, 15.0), 6, 64, 48)
-    box, size = ((10, 5, 40, 15), "[64, 48]") if drawn == "stored" else (upright, "[48, 64]")
-    tiny.annotate(("train", "a.png", box, "Peace", size))
+    box, size = ((10, 5, 40, 15), (64, 48)) if drawn == "stored" else (upright, (48, 64))
+    box, size = ([times * side for side in sides] for sides in (box, size))
+    tiny.annotate(("train", "a.png", box, "Peace", str(size)))
     report, index = tiny.prepare()
     assert statuses(index) == ["ok"]
     assert index.pictures.select(["width", "height"]).to_pylist() == [{"width": 48, "height": 64}]

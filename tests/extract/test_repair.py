@@ -33,7 +33,7 @@ class Lab:
         people = many(root / "data", PICTURES)
         (root / "data" / "people.json").write_text(json.dumps(people))
         self.cache = Cache(root=self.root, shard_rows=8)
-        self.settings = config.Extract(block=4, readers=1)
+        self.settings = config.Extract(batch=4, readers=1)
         prepare(self.data, self.root)
         extract(self.data, self.cache, self.settings, made_views(), Networks(config.Weights()))
         self.files = {path: (self.root / path).read_bytes() for path in self.tree()}

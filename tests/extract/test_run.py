@@ -46,11 +46,11 @@ class Place:
         self.index = replace(self.index, definitions=definitions)
         self.index.write(self.cache)
 
-    def extract(self, views=None, block: int = 4, shard_rows: int = 8, **more) -> run.Outcome:
+    def extract(self, views=None, batch: int = 4, shard_rows: int = 8, **more) -> run.Outcome:
         return run.extract(
             config.Data(root=self.data),
             Cache(root=self.cache, shard_rows=shard_rows),
-            config.Extract(block=block),
+            config.Extract(batch=batch),
             views or made_views(),
             Networks(config.Weights()),
             **more,
@@ -92,9 +92,9 @@ def place(tmp_path):
 # ------------------------------------------------------------------------------------- values
 
 
-@pytest.mark.parametrize("block, shard_rows", [(1, 8), (4, 8), (100, 1024)])
-def test_every_row_holds_its_own_numbers(place, block, shard_rows):
-    outcome = place.extract(block=block, shard_rows=shard_rows)
+@pytest.mark.parametrize("batch, shard_rows", [(1, 8), (4, 8), (100, 1024)])
+def test_every_row_holds_its_own_numbers(place, batch, shard_rows):
+    outcome = place.extract(batch=batch, shard_rows=shard_rows)
     found = place.arrays()
     boxes, rows = place.index.boxes, place.index.picture_rows
     assert len(boxes) == 9 and len(set(rows)) == 6
@@ -143,7 +143,7 @@ def test_each_picture_is_decoded_once_for_all_views(place, monkeypatch):
 def test_progress_comes_to_the_end(place):
     (place.data / "p" / "003.png").unlink()
     steps = []
-    place.extract(block=2, progress=lambda done, total: steps.append((done, total)))
+    place.extract(batch=2, progress=lambda done, total: steps.append((done, total)))
     assert steps == [(2, 6), (4, 6), (6, 6), (6, 6)]  # blocks end where shards do
 
 
@@ -391,12 +391,33 @@ def test_numbers_that_are_not_finite_are_refused_and_the_rest_is_kept(place):
     row = views["area"].row
     views["area"].row = lambda subject: type(row(subject))("ok", {"features": (np.nan, 1)})
     with pytest.raises(CacheError, match=r"'area'.*not finite"):
-        place.extract(views, block=1)
+        place.extract(views, batch=1)
     assert not place.arrays()["area.status"].any()
     place.extract()
     whole = Place(place.root / "whole")
     whole.extract()
     assert same(place.arrays(), whole.arrays())
+
+
+def test_a_view_that_cannot_be_committed_does_not_keep_the_others(place):
+    """Ctrl-C in the third block, and one view has buffered what it cannot write."""
+    views = made_views()
+    views["colour"].row = lambda subject: Row("ok", {"features": (np.nan, 1, 1)})
+    compute, calls = views["whole"].compute, []
+
+    def interrupted(subjects, networks):
+        calls.append(len(subjects))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return compute(subjects, networks)
+
+    views["whole"].compute = interrupted
+    with pytest.raises(CacheError, match=r"'colour'.*not finite"):
+        place.extract(views, batch=2, shard_rows=1024)
+    found = place.arrays()
+    assert not found["colour.status"].any()
+    assert (found["area.status"][:6] > 0).all() and not found["area.status"][6:].any()
+    assert found["whole.status"].tolist() == [1, 1, 0, 1, 1, 0, 0, 0, 0]
 
 
 # ------------------------------------------------------------------------- stops and restarts
@@ -415,12 +436,12 @@ def test_an_interrupt_commits_what_is_ready(place):
 
     views["whole"].compute = interrupted
     with pytest.raises(KeyboardInterrupt):
-        place.extract(views, block=2, shard_rows=1024)
+        place.extract(views, batch=2, shard_rows=1024)
     found = place.arrays()
     assert found["whole.status"].tolist() == [1, 1, 0, 1, 1, 0, 0, 0, 0]
     assert (found["colour.status"][:6] == 1).all()
     again = made_views()
-    place.extract(again, block=2, shard_rows=1024)
+    place.extract(again, batch=2, shard_rows=1024)
     assert sum(again["whole"].calls) == 2 and again["labels"].calls == []
     whole = Place(place.root / "whole")
     whole.extract()
@@ -440,7 +461,7 @@ SLOW = """
     cache = Cache(root=root, shard_rows=int(shard_rows))
     def said(done, total):
         print(done, total, flush=True)
-    run.extract(config.Data(root=data), cache, config.Extract(block=2), made_views(pause=0.004),
+    run.extract(config.Data(root=data), cache, config.Extract(batch=2), made_views(pause=0.004),
                 Networks(config.Weights()), said)
     print("whole", flush=True)
 """
@@ -566,3 +587,23 @@ def test_retry_computes_failed_rows_again_and_no_other(place, monkeypatch):
     whole.extract()
     assert same(place.arrays(), whole.arrays())
     assert place.extract(retry=True).rows["colour"] == {}
+
+
+def test_retry_computes_what_is_missing_as_well(place, monkeypatch):
+    good = images.read
+
+    def failing(data, *more):
+        if data == (place.data / "p" / "001.png").read_bytes():
+            raise images.PictureError("no memory left to decode it")
+        return good(data, *more)
+
+    monkeypatch.setattr(images, "read", failing)
+    outcome = place.extract(only={"colour": np.arange(3)})
+    assert outcome.rows["colour"] == {"ok": 1, "unreadable": 2}
+    monkeypatch.setattr(images, "read", good)
+    outcome = place.extract(retry=True)
+    assert outcome.rows["colour"] == {"ok": 8} and outcome.rows["whole"] == {"ok": 6}
+    assert outcome.reasons["colour"] == "6 rows are not there yet, 2 rows that had failed"
+    whole = Place(place.root / "whole")
+    whole.extract()
+    assert same(place.arrays(), whole.arrays())

@@ -22,7 +22,7 @@ from extract import images, loaded
 from extract import settings as config
 from extract import views as module
 from extract.backbones import backbones
-from extract.detectors import Detections
+from extract.detectors import Detections, detectors
 from extract.loaded import Networks
 from extract.meter import Meter
 from extract.views import Subject, make_views
@@ -607,6 +607,18 @@ def test_what_the_weights_want_done_to_pixels_is_part_of_the_key(hashes, monkeyp
         ),
     )
     assert key_of(parts("body")) != key_of(before)
+
+
+@pytest.mark.parametrize("network", ["resnet50", "blazeface", "yolo26n", DEPTH, MINILM, GLOVE])
+def test_other_code_of_a_network_changes_the_keys_of_the_views_that_run_it(
+    hashes, network, monkeypatch
+):
+    before = {name: parts(name) for name in VIEW_NAMES}
+    found = detectors if network in ("blazeface", "yolo26n") else backbones
+    monkeypatch.setattr(found.get(network), "code", 99)
+    for name, old in before.items():
+        runs = network in make_views(SETTINGS, "float16")[name].network_names()
+        assert (key_of(parts(name)) != key_of(old)) == runs
 
 
 @pytest.mark.parametrize("name", LABEL_VIEWS)

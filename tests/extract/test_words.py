@@ -261,7 +261,7 @@ def extract(place: Place, views: dict, weights: config.Weights, **settings) -> r
     return run.extract(
         config.Data(root=place.data),
         Cache(root=place.cache, shard_rows=8),
-        config.Extract(block=4, **settings),
+        config.Extract(batch=4, **settings),
         views,
         Networks(weights),
     )
@@ -336,7 +336,7 @@ def test_a_damaged_view_is_repaired_alone(tmp_path, folder):
     done = repair(
         config.Data(root=place.data),
         Cache(root=place.cache, shard_rows=8),
-        config.Extract(block=4),
+        config.Extract(batch=4),
         views,
         Networks(weights),
     )

@@ -28,17 +28,9 @@ class Weights:
     trained: bool = True
     preprocessing: Mapping[str, Any] | None = None
 
-    def words(self) -> str:
-        """One line for people."""
-        if not self.trained:
-            return f"{self.network}: UNTRAINED, random weights ({self.sha256})"
-        return (
-            f"{self.network}: {self.name}, from {self.source}, SHA-256 {self.sha256[:12]}, "
-            f"{self.licence}"
-        )
-
     def facts(self) -> dict[str, Any]:
-        """The same as plain values, for cache and reports; no path of this machine."""
+        """Plain values for cache and reports, no path of this machine; in words:
+        `cache.contents.weights_in_words`."""
         return {
             "network": self.network,
             "source": self.source,

@@ -225,7 +225,9 @@ def test_labels_that_come_with_a_later_copy_count(tiny, copies):
     tiny.annotate(*given[: 1 + copies])
     report, index = tiny.prepare()
     assert statuses(index) == ["ok"] + ["repeated"] * copies
-    assert [name for name, one in zip(index.labels, index.targets[0]) if one] == ["Peace"]
+    assert [name for name, one in zip(index.labels, index.targets[0], strict=True) if one] == [
+        "Peace"
+    ]
     assert report.oddities["persons without labels, annotated again with some"] == 1
     other = "persons repeated with other labels (the first ones count)"
     assert report.oddities.get(other, 0) == copies - 1

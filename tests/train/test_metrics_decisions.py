@@ -19,6 +19,7 @@ from sklearn.metrics import (
 from cache.errors import DataError
 from tests.train.test_metrics import column, made
 from train import metrics
+from train.labels import single_label
 
 binary = arrays(np.int8, (9, 4), elements=st.integers(0, 1))
 
@@ -131,7 +132,7 @@ def test_one_person_and_equal_scores():
 
 
 def test_what_is_single_label():
-    assert metrics.single_label(one_hot([0, 2, 1], 3))
+    assert single_label(one_hot([0, 2, 1], 3))
     for other in (
         np.array([[1, 1], [1, 0]]),
         np.array([[0, 0], [1, 0]]),
@@ -139,7 +140,7 @@ def test_what_is_single_label():
         np.ones((3, 1)),
         np.zeros((0, 3)),
     ):
-        assert not metrics.single_label(other)
+        assert not single_label(other)
 
 
 def test_accuracy_refuses_other_labels_and_broken_scores():

@@ -10,6 +10,7 @@ from scipy.stats import entropy
 
 from cache.errors import DataError
 from train import metrics
+from train.labels import is_distribution
 
 positive = arrays(np.float64, (4, 5), elements=st.floats(0.01, 1)).map(
     lambda rows: rows / rows.sum(axis=1, keepdims=True)
@@ -82,5 +83,5 @@ def test_what_is_no_distribution_is_refused(true, predicted, says):
 
 def test_rounding_is_no_refusal():
     rows = np.random.default_rng(0).dirichlet(np.ones(26), 50).astype(np.float16)
-    assert metrics.is_distribution(rows)
-    assert not metrics.is_distribution(rows * 1.01)
+    assert is_distribution(rows)
+    assert not is_distribution(rows * 1.01)

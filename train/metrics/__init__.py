@@ -3,7 +3,6 @@
 Importing this loads no torch. What each number is, and its traps: docs/metrics.md.
 """
 
-from train.labels import is_distribution, single_label
 from train.metrics.continuous import mean_error
 from train.metrics.decisions import (
     accuracy,
@@ -50,7 +49,6 @@ __all__ = [
     "highest",
     "interpolated_average_precision",
     "interval_of",
-    "is_distribution",
     "jaccard",
     "majority_accuracy",
     "mean_average_precision",
@@ -58,6 +56,5 @@ __all__ = [
     "paired",
     "precision_recall",
     "random_order",
-    "single_label",
     "thresholds",
 ]

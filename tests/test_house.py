@@ -2,6 +2,8 @@
 
 import ast
 import graphlib
+import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -93,3 +95,22 @@ def test_light_paths_load_no_heavy_library(module, heavy):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert not heavy & set(done.stdout.split())
+
+
+DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.stem)
+def test_what_the_docs_import_and_point_to_is_there(page):
+    text = page.read_text()
+    for module, names in re.findall(
+        r"^from ((?:%s)\S*) import (.+)$" % "|".join(ROOMS), text, re.M
+    ):
+        for name in names.split(", "):
+            try:
+                assert hasattr(importlib.import_module(module), name), f"{module} has no {name}"
+            except ModuleNotFoundError as error:
+                pytest.fail(f"{page.name}: {error}")
+    rooms = "|".join((*ROOMS, "benchmarks", "tests", "docs"))
+    for path in re.findall(rf"`((?:{rooms})/[\w./-]*)`", text):
+        assert (ROOT / path).exists(), f"{page.name} names {path}"

@@ -103,9 +103,8 @@ DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 @pytest.mark.parametrize("page", DOCS, ids=lambda page: page.stem)
 def test_what_the_docs_import_and_point_to_is_there(page):
     text = page.read_text()
-    for module, names in re.findall(
-        r"^from ((?:%s)\S*) import (.+)$" % "|".join(ROOMS), text, re.M
-    ):
+    imports = rf"^from ((?:{'|'.join(ROOMS)})\S*) import (.+)$"
+    for module, names in re.findall(imports, text, re.M):
         for name in names.split(", "):
             try:
                 assert hasattr(importlib.import_module(module), name), f"{module} has no {name}"

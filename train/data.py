@@ -316,7 +316,7 @@ def load(
     if absent:
         mend = ""
         if absent[0] == "words":
-            mend = " with views.words.network set, or set the words of the head (as train.rrla.words) to labels"
+            mend = " with views.words.network set, or set the setting `words` of the head to labels"
         raise CacheError(f"{root} has no view {absent[0]!r}: run `emocache extract`{mend}")
     opened = {name: open_view(root, name) for name in named}
     for name, view in opened.items():

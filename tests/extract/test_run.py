@@ -399,11 +399,9 @@ def test_numbers_that_are_not_finite_are_refused_and_the_rest_is_kept(place):
     assert same(place.arrays(), whole.arrays())
 
 
-def test_a_view_that_cannot_be_committed_does_not_keep_the_others(place):
-    """Ctrl-C in the third block, and one view has buffered what it cannot write."""
-    views = made_views()
-    views["colour"].row = lambda subject: Row("ok", {"features": (np.nan, 1, 1)})
-    compute, calls = views["whole"].compute, []
+def interrupt_third_block(view) -> None:
+    """Ctrl-C where the view computes its third block."""
+    compute, calls = view.compute, []
 
     def interrupted(subjects, networks):
         calls.append(len(subjects))
@@ -411,7 +409,14 @@ def test_a_view_that_cannot_be_committed_does_not_keep_the_others(place):
             raise KeyboardInterrupt
         return compute(subjects, networks)
 
-    views["whole"].compute = interrupted
+    view.compute = interrupted
+
+
+def test_a_view_that_cannot_be_committed_does_not_keep_the_others(place):
+    """Ctrl-C in the third block, and one view has buffered what it cannot write."""
+    views = made_views()
+    views["colour"].row = lambda subject: Row("ok", {"features": (np.nan, 1, 1)})
+    interrupt_third_block(views["whole"])
     with pytest.raises(CacheError, match=r"'colour'.*not finite"):
         place.extract(views, batch=2, shard_rows=1024)
     found = place.arrays()
@@ -426,15 +431,7 @@ def test_a_view_that_cannot_be_committed_does_not_keep_the_others(place):
 def test_an_interrupt_commits_what_is_ready(place):
     """Ctrl-C while the third block is computed: rows of the two before it are kept."""
     views = made_views()
-    compute, calls = views["whole"].compute, []
-
-    def interrupted(subjects, networks):
-        calls.append(len(subjects))
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return compute(subjects, networks)
-
-    views["whole"].compute = interrupted
+    interrupt_third_block(views["whole"])
     with pytest.raises(KeyboardInterrupt):
         place.extract(views, batch=2, shard_rows=1024)
     found = place.arrays()

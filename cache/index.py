@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -31,9 +31,15 @@ from cache.keys import of_sealed_text, sealed_text
 from cache.paths import index_folder
 from cache.spec import RowSpace
 
-FORMAT = 2
+FORMAT = 3
+READABLE = (2, FORMAT)  # 2 had neither groups, attributes, faces and origins, nor a kind
 VAD = ("valence", "arousal", "dominance")
 SPLITS = ("train", "val", "test")  # in the order in which a head meets them
+
+LabelKind = Literal["multi", "single", "distribution"]
+# Where a person's box comes from: annotated; found by a detector; the annotated face, or the whole
+# picture, where no person was found.
+Origin = Literal["annotated", "found", "face", "whole"]
 
 PICTURES = pa.schema(
     {
@@ -43,6 +49,8 @@ PICTURES = pa.schema(
         "height": pa.int32(),
         "split": pa.string(),
         "source": pa.string(),
+        "group": pa.string(),  # film, subject or video; "" where none is known
+        "attributes": pa.string(),  # what the set says of the picture besides, as JSON; or ""
         "status": pa.string(),
         "reason": pa.string(),
     }
@@ -55,6 +63,8 @@ PERSONS = pa.schema(
         "y1": pa.float32(),
         "x2": pa.float32(),
         "y2": pa.float32(),
+        "origin": pa.string(),  # see `Origin`
+        "face": pa.list_(pa.float32()),  # x1, y1, x2, y2 where the annotation has a face, else null
         "split": pa.string(),
         "labels": pa.list_(pa.float32()),
         "annotators": pa.int16(),
@@ -70,9 +80,14 @@ PERSONS = pa.schema(
 )
 
 
-def person_id(picture_id: str, box: Box) -> str:
-    """Hash of the picture and the box in it, rounded to hundredths of a pixel."""
+def person_id(picture_id: str, box: Box, face: Box | None = None, nobody: bool = False) -> str:
+    """Hash of the picture, the box in it and the annotated face, rounded to hundredths of a
+    pixel; nobody: the box is the whole picture, which stands for a person."""
     text = picture_id + ":" + ",".join(f"{side:.2f}" for side in box)
+    if face is not None:
+        text += ":face:" + ",".join(f"{side:.2f}" for side in face)
+    if nobody:
+        text += ":nobody"
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -99,7 +114,8 @@ class Index:
     dataset: name of the reader that filled it last; note: what must be said beside every result
     (for example that labels are made up); labels: the C label names, in the order of every
     label vector; pictures, persons: the two tables, as in `PICTURES` and `PERSONS`; definitions:
-    for each label {"label": its name, "definition": the sentence that the text encoder reads}.
+    for each label {"label": its name, "definition": the sentence that the text encoder reads};
+    kind: what a label vector is (see `train.labels`), "" where an older cache does not say.
     """
 
     dataset: str
@@ -108,12 +124,18 @@ class Index:
     pictures: pa.Table
     persons: pa.Table
     definitions: tuple[Mapping[str, str], ...] = ()
+    kind: LabelKind | Literal[""] = ""
 
     @cached_property
     def boxes(self) -> Float32[np.ndarray, "P 4"]:
         """x1, y1, x2, y2 of each person, in pixels of the upright picture."""
         sides = [self.persons[side].to_numpy() for side in ("x1", "y1", "x2", "y2")]
         return np.stack(sides, axis=1).astype(np.float32)
+
+    @cached_property
+    def faces(self) -> list[Box | None]:
+        """The annotated face of each person, where there is one."""
+        return [None if face is None else tuple(face) for face in self.persons["face"].to_pylist()]
 
     @cached_property
     def targets(self) -> Float32[np.ndarray, "P C"]:
@@ -161,6 +183,7 @@ class Index:
             "dataset": self.dataset,
             "note": self.note,
             "labels": list(self.labels),
+            "kind": self.kind,
         }
         files: dict[str, bytes] = {}
         for name, table in (("pictures", self.pictures), ("persons", self.persons)):
@@ -196,7 +219,7 @@ class Index:
         if damage:
             raise CacheError(damage)
         pictures, persons = (
-            pq.read_table(folder / f"{name}.parquet").cast(schema)
+            _as(pq.read_table(folder / f"{name}.parquet"), schema)
             for name, schema in (("pictures", PICTURES), ("persons", PERSONS))
         )
         about = json.loads((folder / "index.json").read_text())
@@ -208,6 +231,7 @@ class Index:
             pictures,
             persons,
             tuple(definitions),
+            about.get("kind", ""),
         )
 
     def digest(self) -> str:
@@ -221,7 +245,20 @@ class Index:
         hasher.update(self.picture_rows.tobytes())
         if not np.isnan(self.vad).all():  # heads are fitted on ratings too
             hasher.update(self.vad.tobytes())
+        if self.kind in ("single", "distribution"):
+            hasher.update(self.kind.encode())
         return hasher.hexdigest()
+
+
+def _as(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """A table of any of `READABLE`, with the columns of today."""
+    for name in schema.names:
+        if name not in table.column_names:
+            empty = "annotated" if name == "origin" else None if name == "face" else ""
+            table = table.append_column(
+                name, pa.array([empty] * len(table), schema.field(name).type)
+            )
+    return table.select(schema.names).cast(schema)
 
 
 def recover_index(root: Path) -> None:
@@ -247,7 +284,7 @@ def index_damage(root: Path) -> str:
     mend = "run `emocache cache repair`, or `dvc checkout --force` where DVC tracks it"
     if about is None or not {"format", "files"} <= about.keys():  # another file of the cache
         return f"{folder / 'index.json'} is missing or damaged: {mend}"
-    if about["format"] != FORMAT:
+    if about["format"] not in READABLE:
         older = "move it away and run `emocache prepare`"
         return str(FormatError.of(f"the index in {folder}", about["format"], FORMAT, older))
     for name, expected in about["files"].items():

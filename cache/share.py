@@ -214,6 +214,11 @@ def _union(ours: Index, theirs: Index, root: Path, other: Path) -> Index:
             f"{root} holds {ours.dataset}, {other} holds {theirs.dataset}: a cache says of all its "
             "persons at once where they come from, so caches of other data sets stay apart"
         )
+    if ours.kind and theirs.kind and ours.kind != theirs.kind:
+        raise KeyMismatch(
+            f"the labels of {root} are {ours.kind}, those of {other} {theirs.kind}: set "
+            "data.target alike and run `emocache prepare` on one of them"
+        )
     if ours.labels != theirs.labels or ours.definitions != theirs.definitions:
         raise KeyMismatch(
             f"{root} holds {ours.dataset} with the labels {_few(ours.labels)}, {other} "

@@ -8,7 +8,16 @@ from typing import Literal
 
 # Of the index. `removed` rows are no longer part of the data set; the others are, and count as
 # dropped where they are not ok.
-INDEX = ("ok", "unlabelled", "repeated", "removed", "missing", "unreadable", "bad_box")
+INDEX = (
+    "ok",
+    "unlabelled",
+    "repeated",
+    "removed",
+    "missing",
+    "unreadable",
+    "bad_box",
+    "no_person",
+)
 
 # Of a row of a view.
 StatusWord = Literal["absent", "ok", "no_face", "no_object", "bad_box", "unreadable", "missing"]

@@ -10,7 +10,7 @@ import math
 import os
 import stat
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import PIL
@@ -103,6 +103,30 @@ class Picture:
     @property
     def height(self) -> int:
         return self.pixels.shape[0]
+
+
+def is_below(path: str) -> bool:
+    """Whether a path, relative to a root, stays in it as far as its words say."""
+    parts = PurePosixPath(path)
+    stays = not parts.is_absolute() and ".." not in parts.parts
+    return stays and bool(parts.name) and "\0" not in path
+
+
+def place(root: Path, path: str, follow_links: bool = False) -> Path:
+    """Where a picture of a data set lies, links followed; root: resolved. PictureError where that
+    is not below `root`, unless `follow_links` lets links lead out of it."""
+    if not is_below(path):
+        raise PictureError("the path is not below data.root: it is not opened")
+    try:
+        found = (root / path).resolve()
+    except (OSError, RuntimeError) as error:  # links in a circle
+        raise PictureError(f"the path leads nowhere: {first_line(error)}", "missing") from error
+    if not follow_links and not found.is_relative_to(root):
+        raise PictureError(
+            "a link leads out of data.root: it is not followed; set data.follow_links to true for "
+            "data that you trust"
+        )
+    return found
 
 
 def load(source: Path | str, limit: int = LIMIT) -> bytes:

@@ -21,9 +21,18 @@ from extract.views import View
 
 
 @dataclass(frozen=True)
+class Who:
+    """Whom a row is of. box: the person's, `cache.boxes.WHOLE` of a whole picture; face: as
+    annotated, or None; nobody: the whole picture stands for a person, as none was found."""
+
+    box: Box = WHOLE
+    face: Box | None = None
+    nobody: bool = False
+
+
+@dataclass(frozen=True)
 class Task:
-    """One picture to decode and the rows it serves: view name -> [(row, person's box)].
-    The box of a whole picture is `cache.boxes.WHOLE`.
+    """One picture to decode and the rows it serves: view name -> [(row, who)].
 
     group: the shard of the persons it serves, and that of the picture itself. A picture with
     persons in two shards has two tasks: shards are finished one after the other, and a stop costs
@@ -36,7 +45,7 @@ class Task:
     path: str
     id: str
     pixels: int
-    rows: Mapping[str, list[tuple[int, Box]]]
+    rows: Mapping[str, list[tuple[int, Who]]]
 
 
 @dataclass
@@ -85,7 +94,13 @@ def make_plan(
     persons = index.wanted("persons")
     first = np.zeros(len(index.pictures), int)  # person of each picture
     first[index.picture_rows[persons[::-1]]] = persons[::-1]
-    tasks: dict[Any, dict[str, list[tuple[int, Box]]]] = defaultdict(lambda: defaultdict(list))
+    tasks: dict[Any, dict[str, list[tuple[int, Who]]]] = defaultdict(lambda: defaultdict(list))
+    people = [
+        Who(tuple(box), face, origin == "whole")
+        for box, face, origin in zip(
+            index.boxes.tolist(), index.faces, index.persons["origin"].to_pylist(), strict=True
+        )
+    ]
     for name, view in views.items():
         rows, reason = _missing(root, index, view, networks, retry)
         if only is not None:
@@ -99,8 +114,8 @@ def make_plan(
             person = row if view.space == "persons" else int(first[row])
             picture = int(index.picture_rows[person])
             group = person // shard_rows, picture // shard_rows
-            box = tuple(index.boxes[person].tolist()) if view.space == "persons" else WHOLE
-            tasks[group, picture][name].append((row, box))
+            who = people[person] if view.space == "persons" else Who()
+            tasks[group, picture][name].append((row, who))
     columns = ("path", "id", "width", "height")
     paths, ids, widths, heights = (index.pictures[name].to_pylist() for name in columns)
     plan.tasks = [

@@ -7,51 +7,54 @@ until it can be read, and its rows keep their numbers then.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from cache.boxes import Box, clip, turned
+from cache.boxes import Box
 from cache.errors import DataError, KeyMismatch
-from cache.index import (
-    PERSONS,
-    PICTURES,
-    VAD,
-    Index,
-    occurrences,
-    person_id,
-    recover_index,
-    split_order,
-)
+from cache.files import sweep
+from cache.index import PERSONS, PICTURES, VAD, Index, LabelKind, recover_index, split_order
 from cache.lock import only_writer
+from cache.manifest import write_manifest
 from cache.paths import index_folder
+from cache.progress import Progress, silent
+from cache.statuses import USABLE
 from extract import images
-from extract.datasets import Dataset, PersonRecord, PictureRecord, get_dataset
+from extract.datasets import NAN, Dataset, PersonRecord, PictureRecord, open_dataset
+from extract.definitions import definitions_of
+from extract.merging import Choose, Probe, Tables
+from extract.people import Choice, Detected, Finder, choose
 from extract.settings import Data
+from extract.splits import Splitter
+from extract.targets import as_target, target_kind
 
 
 @dataclass
 class Prepared:
     """What `prepare` found.
 
-    pictures, persons: split to status to count; a picture that two splits share counts in both.
-    labels_per_person: split to the mean over persons with labels. rows: table to how many rows
-    this call added, kept, revived or removed. oddities: what was clipped, dropped or joined,
-    with counts. warnings: sentences that must be seen.
+    kind: of the labels. pictures, persons: split to status to count; a picture that two splits
+    share counts in both. labels_per_person: split to the mean over persons with labels. origins:
+    where the boxes of the persons that count come from. rows: table to how many rows this call
+    added, kept, revived or removed. oddities: what was clipped, dropped or joined, with counts.
+    warnings: sentences that must be seen.
     """
 
     dataset: str
     note: str
     root: str
     labels: int
+    kind: str = ""
     pictures: dict[str, dict[str, int]] = field(default_factory=dict)
     persons: dict[str, dict[str, int]] = field(default_factory=dict)
     labels_per_person: dict[str, float] = field(default_factory=dict)
+    origins: dict[str, int] = field(default_factory=dict)
     rows: dict[str, dict[str, int]] = field(default_factory=dict)
     oddities: dict[str, int] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -62,67 +65,88 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class _Probe:
-    """What the file of a picture turned out to be."""
+class _Source:
+    """A data set as it was read, and what its files are."""
 
-    header: images.Header | None
-    status: str
-    reason: str
+    data: Data
+    dataset: Dataset
+    kind: LabelKind
+    definitions: dict[str, str]
+    records: list[PictureRecord]
+    probes: dict[str, Probe]
 
 
-def prepare(data: Data, cache_root: Path, workers: int = 4) -> Prepared:
+# Looks for the persons of these rows of the tables; gives who says which they are.
+Look = Callable[[_Source, Tables, Sequence[int]], Choose]
+
+
+def prepare(
+    data: Data,
+    cache_root: Path,
+    workers: int = 4,
+    finder: Finder | None = None,
+    progress: Progress = silent,
+) -> Prepared:
     """Read the data set into the index below `cache_root`, and write its label definitions.
 
     data: which reader, and where its files are. workers: threads that hash files and read their
-    headers.
-    Raises DataError for data that cannot be read or have no persons, SettingsError for an unknown
-    `data.name`, and KeyMismatch where the cache holds another set of labels.
+    headers. finder: who looks for persons that the annotation gives no box for; progress: called
+    with (pictures hashed, pictures in all).
+    Raises DataError for data that cannot be read or have no persons, or have no boxes where there
+    is no finder; SettingsError for an unknown `data.name`, or a `data.target` that the set cannot
+    give; KeyMismatch where the cache holds another set of labels; and as `extract.run.extract`.
     """
     cache_root = Path(cache_root)
-    dataset = get_dataset(data.name)(data.root)
+    source = _read(data, workers, progress)
+    with only_writer(cache_root, "prepare"):
+        recover_index(cache_root)
+        old = _old_index(cache_root, data.name, source.dataset.labels)
+
+        def look(source: _Source, tables: Tables, rows: Sequence[int]) -> Choose:
+            return _look(source, tables, rows, cache_root, finder)
+
+        index, done = _merge(source, old, look, finder)
+        index.write(cache_root)
+        if finder is not None and finder.outcome.rows:
+            write_manifest(finder.cache.root, index.digest())
+    return done
+
+
+def check(data: Data, workers: int = 4, progress: Progress = silent) -> Prepared:
+    """What `prepare` would find for a new cache. Nothing is written, and nobody is looked for.
+    Raises as `prepare`."""
+
+    def nobody(source: _Source, tables: Tables, rows: Sequence[int]) -> Choose:
+        tables.counts["pictures in which the person will be looked for"] += len(rows)
+        return lambda row, size, face: Choice(face or (0.0, 0.0, *size), "found")
+
+    return _merge(_read(data, workers, progress), None, nobody, None)[1]
+
+
+def _read(data: Data, workers: int, progress: Progress) -> _Source:
+    dataset = open_dataset(data.name, data.root, data.file)
+    kind = target_kind(dataset, data.target)
+    own = dataset.definitions
+    definitions = definitions_of(data.name, dataset.labels, own, data.definitions)
     records = list(dataset.records())
     if not any(record.persons for record in records):
         raise DataError(f"the {data.name} annotation in {data.root} has no persons: see data.root")
-    with only_writer(cache_root, "prepare"):
-        recover_index(cache_root)
-        return _prepare(data, dataset, records, cache_root, workers)
-
-
-def _prepare(
-    data: Data,
-    dataset: Dataset,
-    records: list[PictureRecord],
-    cache_root: Path,
-    workers: int,
-) -> Prepared:
-    old = _old_index(cache_root, data.name, dataset.labels)
     paths = list(dict.fromkeys(record.path for record in records))
+    root = dataset.root.resolve()
+    probes: dict[str, Probe] = {}
     with ThreadPoolExecutor(workers) as pool:
-        found = pool.map(lambda path: _probe(dataset.root / path), paths)
-        probes = dict(zip(paths, found, strict=True))
+        found = pool.map(lambda path: _probe(root, path, data.follow_links), paths)
+        for path, probe in zip(paths, found, strict=True):
+            probes[path] = probe
+            progress(len(probes), len(paths))
+    return _Source(data, dataset, kind, definitions, records, probes)
 
-    tables = _Tables(old)
-    rows = tables.add_pictures(records, probes)
-    for record in records:
-        tables.add_persons(record, rows[record.path], probes[record.path])
-    tables.finish()
-    index = Index(
-        data.name,
-        dataset.note,
-        dataset.labels,
-        pa.Table.from_pylist(tables.pictures, PICTURES),
-        pa.Table.from_pylist(tables.persons, PERSONS),
-        tuple({"label": n, "definition": dataset.definitions[n]} for n in dataset.labels),
-    )
-    index.write(cache_root)
 
-    done = Prepared(data.name, dataset.note, str(data.root), len(dataset.labels))
-    done.rows = {table: dict(tables.rows[table]) for table in ("pictures", "persons")}
-    _count(done, index)
-    # Counter addition leaves out what occurred 0 times.
-    done.oddities = dict(dataset.counts + tables.counts + _overlaps(index))
-    done.warnings = _warnings(data.root, index)
-    return done
+def _probe(root: Path, path: str, follow_links: bool) -> Probe:
+    try:
+        return Probe(images.header(images.place(root, path, follow_links)), "ok", "")
+    except images.PictureError as error:
+        return Probe(None, error.status, error.reason)
 
 
 def _old_index(cache_root: Path, name: str, labels: tuple[str, ...]) -> Index | None:
@@ -138,256 +162,125 @@ def _old_index(cache_root: Path, name: str, labels: tuple[str, ...]) -> Index | 
     return old
 
 
-def _probe(path: Path) -> _Probe:
-    try:
-        return _Probe(images.header(path), "ok", "")
-    except images.PictureError as error:
-        return _Probe(None, error.status, error.reason)
-
-
-class _Tables:
-    """The two tables of an index while a data set is merged into them, as lists of dicts."""
-
-    def __init__(self, old: Index | None) -> None:
-        self.pictures: list[dict[str, Any]] = old.pictures.to_pylist() if old else []
-        self.persons: list[dict[str, Any]] = old.persons.to_pylist() if old else []
-        self.counts: Counter[str] = Counter()
-        self.rows: dict[str, Counter[str]] = defaultdict(Counter)
-        self._old_pictures = len(self.pictures)
-        self._old_persons = len(self.persons)
-        known = occurrences(self.persons)
-        self._person_rows = {occurrence: row for row, occurrence in enumerate(known)}
-        self._was_removed = [
-            {row for row, entry in enumerate(table) if entry["status"] == "removed"}
-            for table in (self.pictures, self.persons)
+def _merge(
+    source: _Source, old: Index | None, look: Look, finder: Finder | None
+) -> tuple[Index, Prepared]:
+    """The index of what was known and what was read, and what is to be said of it."""
+    dataset = source.dataset
+    splitter = Splitter(source.data.split, dataset.splits)
+    tables = Tables(old, splitter)
+    rows = tables.add_pictures(source.records, source.probes)
+    faces_do = finder is not None and finder.settings.subject == "face"
+    boxless = {
+        rows[record.path]
+        for record in source.records
+        if tables.pictures[rows[record.path]]["status"] == "ok"
+        and any(_sought(person, faces_do) for person in record.persons)
+    }
+    chosen = look(source, tables, sorted(boxless))
+    for record in source.records:
+        persons = [
+            as_target(person, dataset.kind, source.kind, dataset.labels)
+            for person in record.persons
         ]
-        self._now_readable: set[str] = set()  # paths that had rows before their bytes were known
-        self._seen_pictures: set[int] = set()
-        self._seen_persons: set[int] = set()
-        self._times: Counter[tuple[str, str]] = Counter()
-        self._first: dict[tuple[str, str], int] = {}
-        self._splits: dict[int, set[str]] = defaultdict(set)
-
-    def add_pictures(
-        self, records: list[PictureRecord], probes: dict[str, _Probe]
-    ) -> dict[str, int]:
-        """A row for every path; paths whose files have equal bytes share one."""
-        by_id: dict[str, int] = {}
-        by_path: dict[str, int] = {}
-        for row, picture in enumerate(self.pictures):
-            by_id[picture["id"]] = row
-            if picture["path"] not in by_path or picture["status"] != "removed":
-                by_path[picture["path"]] = row
-        ids = {path: probe.header.id for path, probe in probes.items() if probe.header}
-        rows: dict[str, int] = {}
-
-        # Readable pictures choose first: their bytes say who they are.
-        for path, identity in ids.items():
-            known = by_id.get(identity)
-            if known is None and _placeholder(path) in by_id:
-                known = by_id[_placeholder(path)]
-                self._now_readable.add(path)
-            if known is not None:
-                rows[path] = by_id[identity] = known
-        # The others are known by their path, unless the picture of that row was renamed.
-        taken = set(rows.values())
-        for path in probes.keys() - ids.keys():
-            for known in (by_path.get(path), by_id.get(_placeholder(path))):
-                if known is not None and known not in taken and path not in rows:
-                    rows[path] = known
-        for path in probes:
-            if path not in rows:
-                identity = ids.get(path, _placeholder(path))
-                if identity not in by_id:
-                    by_id[identity] = len(self.pictures)
-                    self.pictures.append({})
-                rows[path] = by_id[identity]
-
-        for record in records:
-            if rows[record.path] not in self._seen_pictures:
-                self._seen_pictures.add(rows[record.path])
-                self._fill_picture(self.pictures[rows[record.path]], record, probes[record.path])
-        joined = len(rows) - len(self._seen_pictures)
-        self.counts["pictures with the bytes of another picture, joined"] = joined
-        return rows
-
-    def _fill_picture(self, picture: dict[str, Any], record: PictureRecord, probe: _Probe) -> None:
-        header = probe.header
-        if header is not None:
-            picture.update(id=header.id, width=header.width, height=header.height)
-        elif not picture or picture["id"] == _placeholder(record.path):
-            picture.update(id=_placeholder(record.path))
-            picture.update(width=record.width or 0, height=record.height or 0)
-        # else the row is from a time when the file was readable, and keeps its id and size
-        picture.update(path=record.path, split=record.split, source=record.source)
-        picture.update(status=probe.status, reason=probe.reason)
-
-    def add_persons(self, record: PictureRecord, row: int, probe: _Probe) -> None:
-        """The persons of a picture, in the annotation's order."""
-        picture = self.pictures[row]
-        annotated = (record.width, record.height) if record.width and record.height else None
-        header = probe.header
-        if header is None and picture["width"]:
-            header = images.Header(picture["id"], picture["width"], picture["height"], 1)
-        elif header and annotated and annotated != (header.width, header.height):
-            self.counts["pictures whose size differs from the annotation"] += 1
-        for person in record.persons:
-            box, reason, notes = _place(person.box, annotated, header)
-            self.counts.update(notes)
-            status = "bad_box" if reason else "ok"
-            if person.status != "ok":
-                status, reason = person.status, person.reason
-            key = person_id(picture["id"], box), person.split
-            time = self._times[key]
-            self._times[key] += 1
-            self._splits[row].add(person.split)
-            at = self._row_of((*key, time), person, record.path, annotated)
-            if time and status in ("ok", "unlabelled"):
-                first = self._first[key]
-                if status == "ok" and self.persons[first]["status"] == "unlabelled":
-                    # The copy with labels counts, in the row that the person has.
-                    self._fill_person(self.persons[first], key[0], row, box, person, "ok", "")
-                    self.counts["persons without labels, annotated again with some"] += 1
-                status, reason = self._repeated(person, first)
-            self._first.setdefault(key, at)
-            self.counts["persons with a bad box"] += status == "bad_box"
-            if picture["status"] != "ok":
-                status, reason = picture["status"], picture["reason"]
-            self._fill_person(self.persons[at], key[0], row, box, person, status, reason)
-
-    def _row_of(
-        self,
-        occurrence: tuple[str, str, int],
-        person: PersonRecord,
-        path: str,
-        annotated: tuple[int, int] | None,
-    ) -> int:
-        """The row of a person: the one it had, else a new one."""
-        at = self._person_rows.get(occurrence)
-        if at is None and path in self._now_readable:
-            # Annotated before the picture could be read: the row knows the path only.
-            before, _, _ = _place(person.box, annotated, _annotated_header(annotated))
-            was = person_id(_placeholder(path), before), person.split, occurrence[2]
-            at = self._person_rows.get(was)
-        if at is None or at in self._seen_persons:
-            at = len(self.persons)
-            self.persons.append({})
-        self._seen_persons.add(at)
-        return at
-
-    def _repeated(self, person: PersonRecord, first: int) -> tuple[str, str]:
-        """Status and reason of a person that stands in the row `first` already."""
-        self.counts["persons repeated"] += 1
-        if not np.array_equal(self.persons[first]["labels"], person.labels):
-            self.counts["persons repeated with other labels (the first ones count)"] += 1
-        return "repeated", f"same picture, box and split as row {first}"
-
-    @staticmethod
-    def _fill_person(
-        entry: dict[str, Any],
-        identity: str,
-        picture: int,
-        box: Box,
-        person: PersonRecord,
-        status: str,
-        reason: str,
-    ) -> None:
-        votes = None if person.votes is None else person.votes.tolist()
-        entry.update(id=identity, picture=picture, split=person.split)
-        entry.update(zip(("x1", "y1", "x2", "y2"), box, strict=True))
-        entry.update(labels=person.labels.tolist(), annotators=person.annotators, votes=votes)
-        entry.update(zip(VAD, person.vad, strict=True))
-        entry.update(gender=person.gender, age=person.age)
-        entry.update(status=status, reason=reason or person.reason)
-
-    def finish(self) -> None:
-        """Mark what left the data set, join the splits of shared pictures, count rows."""
-        for row, splits in self._splits.items():
-            self.pictures[row]["split"] = "+".join(sorted(splits, key=split_order))
-        tables = (
-            ("pictures", self.pictures, self._old_pictures, self._seen_pictures),
-            ("persons", self.persons, self._old_persons, self._seen_persons),
+        path = record.path
+        tables.add_persons(
+            replace(record, persons=persons), rows[path], source.probes[path], chosen
         )
-        for (name, table, before, seen), gone in zip(tables, self._was_removed, strict=True):
-            self.rows[name].update(
-                new=len(table) - before,
-                kept=sum(row < before and row not in gone for row in seen),
-                revived=len(seen & gone),
-                removed=sum(row not in seen and row not in gone for row in range(before)),
-            )
-            for row, entry in enumerate(table):
-                if row not in seen:
-                    entry.update(status="removed", reason="no longer in the data set")
+    tables.finish()
+    about_faces = any(p.face and p.box is None for r in source.records for p in r.persons)
+    said = [dataset.note, splitter.said()]
+    if finder and boxless:
+        said.append(finder.said(about_faces))
+    if faces_do and about_faces:
+        said.append("the annotated face alone stands for the person")
+    index = _index(source, tables, "; ".join(one for one in said if one))
+    done = Prepared(index.dataset, index.note, str(source.data.root), len(index.labels), index.kind)
+    done.rows = {table: dict(tables.rows[table]) for table in ("pictures", "persons")}
+    _count(done, index)
+    unused = Counter({"paths of data.split.file that the data set has not": splitter.unused()})
+    # Counter addition leaves out what occurred 0 times.
+    found = dataset.counts + splitter.counts + tables.counts + unused + _overlaps(index)
+    done.oddities = dict(found)
+    done.warnings = _warnings(source.data.root, index)
+    return index, done
 
 
-def _placeholder(path: str) -> str:
-    """The id of a picture whose bytes say nothing."""
-    return f"path:{path}"
+def _sought(person: PersonRecord, faces_do: bool) -> bool:
+    """Whether a person has to be looked for; faces_do: an annotated face stands for its person."""
+    return person.box is None and person.status == "ok" and not (faces_do and person.face)
 
 
-def _annotated_header(size: tuple[int, int] | None) -> images.Header | None:
-    return images.Header("", *size, 1) if size else None
+def _index(source: _Source, tables: Tables, note: str) -> Index:
+    labels = source.dataset.labels
+    return Index(
+        source.data.name,
+        note,
+        labels,
+        pa.Table.from_pylist(tables.pictures, PICTURES),
+        pa.Table.from_pylist(tables.persons, PERSONS),
+        tuple({"label": n, "definition": source.definitions[n]} for n in labels),
+        source.kind,
+    )
 
 
-def _place(
-    box: Box, annotated: tuple[int, int] | None, header: images.Header | None
-) -> tuple[Box, str, list[str]]:
-    """The annotated box in the upright picture: the box, why it is bad (or ""), what was done.
+def _look(
+    source: _Source,
+    tables: Tables,
+    rows: Sequence[int],
+    cache_root: Path,
+    finder: Finder | None,
+) -> Choose:
+    """Have the finder look at these pictures, where it has not yet."""
+    if finder is None:
+        if rows:
+            raise DataError(f"{source.data.name} has pictures without boxes: give a finder")
+        return _no_one
+    found: Mapping[str, Mapping[int, Detected]] = {}
+    if rows:
+        found = _found(source, tables, rows, cache_root, finder)
 
-    The annotation may have been drawn in the stored picture instead of the upright one, or in a
-    copy of another size: the box follows where the annotated size proves it, else it is bad.
-    """
-    notes: list[str] = []
-    if not np.isfinite(box).all():
-        return box, "the box is not four numbers", notes
-    if box[0] >= box[2] or box[1] >= box[3]:
-        return box, f"the box {_px(box)} is empty or inverted", notes
-    if header is None:
-        return box, "", notes
-    upright = header.width, header.height
-    if annotated is not None and annotated != upright:
-        stored = header.stored
-        as_stored = header.orientation >= 5
-        if as_stored and annotated == stored:
-            scale = None
-        elif _same_shape(annotated, upright):
-            as_stored, scale = False, upright
-        elif as_stored and _same_shape(annotated, stored):
-            scale = stored
-        else:
-            return (
-                box,
-                f"annotated in {annotated[0]}x{annotated[1]}, but the picture has "
-                f"{upright[0]}x{upright[1]}: another shape",
-                notes,
-            )
-        if scale is not None:
-            across, down = scale[0] / annotated[0], scale[1] / annotated[1]
-            box = (box[0] * across, box[1] * down, box[2] * across, box[3] * down)
-            notes.append("boxes scaled to a picture of another size")
-        if as_stored:
-            box = turned(box, header.orientation, *stored)
-            notes.append("boxes turned with a picture's EXIF orientation")
-    inside = clip(box, *upright)
-    if inside is None:
-        return box, f"the box {_px(box)} lies outside the picture", notes
-    # As the index keeps it: what is left inside may be no pixel wide then.
-    if clip(np.asarray(inside, np.float32), *upright) is None:
-        return box, f"the box {_px(box)} has no pixel in the picture", notes
-    if inside != tuple(box):
-        notes.append("boxes clipped to the picture")
-    return inside, "", notes
+    def choice(row: int, size: tuple[int, int], face: Box | None) -> Choice:
+        if face is not None and finder.settings.subject == "face":
+            return Choice(face, "face")
+        if row not in found.get("people", {}):
+            reason = "the annotated face is no box in the picture"
+            return Choice(None, "face", status="bad_box", reason=reason)
+        people = found["people"][row]
+        if people.status not in USABLE:
+            return Choice(None, "found", status=people.status, reason=people.reason)
+        faces = found["faces"][row] if "faces" in found else None
+        return choose(people, faces, finder.settings, size, face)
+
+    return choice
 
 
-def _same_shape(a: tuple[int, int], b: tuple[int, int]) -> bool:
-    """Whether `b` can be `a` resized by one factor, each side rounded up or down."""
-    low = max((b[0] - 1) / a[0], (b[1] - 1) / a[1])
-    high = min((b[0] + 1) / a[0], (b[1] + 1) / a[1])
-    return low <= high
+def _found(
+    source: _Source, tables: Tables, rows: Sequence[int], cache_root: Path, finder: Finder
+) -> Mapping[str, Mapping[int, Detected]]:
+    """What there is in these pictures, by view; the finder looks where it has not yet."""
+    sweep(finder.cache.root)
+    # What is found is kept by row, so the rows must be known before.
+    known = _index(source, tables, "pictures only: `emocache prepare` was stopped here")
+    sought = replace(known, persons=_anyone(rows, known))
+    if finder.missing(sought):
+        if Path(finder.cache.root) == cache_root:
+            known.write(cache_root)
+        finder.look(sought)
+    return finder.found(rows)
 
 
-def _px(box: Box) -> str:
-    return "(" + ", ".join(f"{side:g}" for side in box) + ")"
+def _no_one(row: int, size: tuple[int, int], face: Box | None) -> Choice:
+    raise AssertionError("no picture lacks a box")
+
+
+def _anyone(rows: Sequence[int], index: Index) -> pa.Table:
+    """A person for each of these pictures, so that a plan asks for it."""
+    nobody: dict[str, Any] = dict.fromkeys(PERSONS.names)
+    nobody |= dict.fromkeys(("x1", "y1", "x2", "y2", *VAD), NAN)
+    nobody |= {"split": "", "labels": [0.0] * len(index.labels), "status": "ok"}
+    people = [{**nobody, "id": f"picture {row}", "picture": row} for row in rows]
+    return pa.Table.from_pylist(people, PERSONS)
 
 
 def _count(done: Prepared, index: Index) -> None:
@@ -402,6 +295,9 @@ def _count(done: Prepared, index: Index) -> None:
         labelled = index.targets[here].sum(axis=1)
         labelled = labelled[labelled > 0]
         done.labels_per_person[split] = float(labelled.mean()) if len(labelled) else 0.0
+    done.origins = dict(
+        Counter(index.persons["origin"].filter(pa.array(status == "ok")).to_pylist())
+    )
 
 
 def _overlaps(index: Index) -> Counter[str]:
@@ -409,14 +305,17 @@ def _overlaps(index: Index) -> Counter[str]:
     status, splits = index.person_status, index.splits
     live = np.flatnonzero((status != "removed") & (status != "repeated"))
     identities = index.persons["id"].to_pylist()
+    groups = index.pictures["group"].to_pylist()
     found: Counter[str] = Counter()
     for what, names in (
         ("pictures", index.picture_rows.tolist()),
         ("equal boxes", identities),
+        ("groups", [groups[row] for row in index.picture_rows]),
     ):
         where: dict[Any, set[str]] = defaultdict(set)
         for row in live:
-            where[names[row]].add(splits[row])
+            if names[row] != "":
+                where[names[row]].add(splits[row])
         found.update(f"{what} in {_both(shared)}" for shared in where.values() if len(shared) > 1)
     return found
 

@@ -126,9 +126,10 @@ def _inputs(
         return done
     with meter.measure("prepare"):
         for name, rows in task.rows.items():
-            for row, box in rows:
+            for row, who in rows:
+                subject = Subject(picture.pixels, who.box, who.face, who.nobody)
                 try:
-                    it = views[name].prepare(Subject(picture.pixels, box))
+                    it = views[name].prepare(subject)
                 except images.PictureError as error:  # of this box alone: the others go on
                     done.failed.setdefault(name, []).append((row, _failed(error)))
                 else:

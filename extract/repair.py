@@ -15,6 +15,7 @@ from cache.progress import Progress, silent
 from cache.retract import retract
 from cache.settings import Cache
 from extract.loaded import Networks
+from extract.people import Finder
 from extract.prepare import prepare
 from extract.run import Outcome, extract
 from extract.settings import Data, Extract
@@ -39,6 +40,7 @@ def repair(
     views: Mapping[str, View],
     networks: Networks,
     progress: Progress = silent,
+    finder: Finder | None = None,
 ) -> Repaired:
     """Make a damaged cache whole again, from what is proven and from the pictures.
 
@@ -46,6 +48,7 @@ def repair(
     from the data set, and taken only if every shard proves that its rows are the same.
     Raises KeyMismatch where the settings would make other numbers than the damaged view holds,
     CacheError where index and shards do not belong together. Nothing is changed then.
+    finder: who looks for people, where the data set has pictures without boxes.
     """
     damages = verify(cache.root).damages
     if not damages:
@@ -53,7 +56,7 @@ def repair(
     with only_writer(cache.root, "cache repair"):
         recover_index(cache.root)
         if index_damage(cache.root):
-            _mend_index(data, cache)
+            _mend_index(data, cache, finder)
         index = Index.read(cache.root)
         give_definitions(views, index)
         found = verify(cache.root)
@@ -65,11 +68,11 @@ def repair(
     return Repaired(damages, {name: n for name, n in again.items() if n}, outcome, left)
 
 
-def _mend_index(data: Data, cache: Cache) -> None:
+def _mend_index(data: Data, cache: Cache, finder: Finder | None) -> None:
     """Put an index there that is made anew from the data set, if the shards prove that its rows
     are the same."""
     with tempfile.TemporaryDirectory(prefix=".index.", suffix=".partial", dir=cache.root) as folder:
-        prepare(data, Path(folder))
+        prepare(data, Path(folder), finder=finder)
         index = Index.read(Path(folder))
     for name in view_names(cache.root):
         for damage in verify(cache.root, [name], index=index).damages:

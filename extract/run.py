@@ -62,39 +62,53 @@ def extract(
     Raises DataError where there are no pictures, WeightsError for a network without weights,
     CacheError where the cache is being written or belongs to another index.
     """
-    work = Work(data, settings, views, networks)
     with only_writer(cache.root, "extract"):
         index = Index.read(cache.root)
         give_definitions(views, index)
         sweep(cache.root)
+        work = Work(data, settings, views, networks)
+        return update(index, cache, work, progress, only, retry)
 
-        def planned() -> Plan:
-            return make_plan(cache.root, index, views, networks, cache.shard_rows, only, retry)
 
+def update(
+    index: Index,
+    cache: Cache,
+    work: Work,
+    progress: Progress = silent,
+    only: Mapping[str, Any] | None = None,
+    retry: bool = False,
+) -> Outcome:
+    """`extract`, for who holds the cache for writing already: the rows of `index` in the views of
+    `work`."""
+    views, networks = work.views, work.networks
+
+    def planned() -> Plan:
+        return make_plan(cache.root, index, views, networks, cache.shard_rows, only, retry)
+
+    plan = planned()
+    if read_manifest(cache.root) is None:  # from now on a missing one is damage
+        write_manifest(cache.root, index.digest())
+    outcome = Outcome(reasons=dict(plan.reasons))
+    taken = from_others(take_rows, cache, index, views, networks, plan)
+    outcome.taken = {name: len(rows) for name, rows in taken.items()}
+    if outcome.taken:
         plan = planned()
-        if read_manifest(cache.root) is None:  # from now on a missing one is damage
-            write_manifest(cache.root, index.digest())
-        outcome = Outcome(reasons=dict(plan.reasons))
-        taken = from_others(take_rows, cache, index, views, networks, plan)
-        outcome.taken = {name: len(rows) for name, rows in taken.items()}
-        if outcome.taken:
-            plan = planned()
-        work.require(plan)
-        writers = _Writers(cache, index, views, plan)
-        networks.meter = meter = Meter()
-        try:
-            # Whatever ends the run, rows that are ready are committed.
-            with (
-                contextlib.closing(writers),
-                contextlib.closing(_computed(plan, work)) as results,
-            ):
-                _write_all(plan, results, writers, outcome, meter, progress)
-        finally:
-            write_manifest(cache.root, index.digest())
-        outcome.rows = writers.statuses
-        outcome.networks = tuple(dict.fromkeys((*outcome.networks, *networks.loaded)))
-        outcome.speed = meter.summary()
-        return outcome
+    work.require(plan)
+    writers = _Writers(cache, index, views, plan)
+    networks.meter = meter = Meter()
+    try:
+        # Whatever ends the run, rows that are ready are committed.
+        with (
+            contextlib.closing(writers),
+            contextlib.closing(_computed(plan, work)) as results,
+        ):
+            _write_all(plan, results, writers, outcome, meter, progress)
+    finally:
+        write_manifest(cache.root, index.digest())
+    outcome.rows = writers.statuses
+    outcome.networks = tuple(dict.fromkeys((*outcome.networks, *networks.loaded)))
+    outcome.speed = meter.summary()
+    return outcome
 
 
 def _computed(plan: Plan, work: Work) -> Generator[Computed]:

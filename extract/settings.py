@@ -3,10 +3,11 @@
 Everything under `views` is part of a cache key.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from cache.settings import Section
 
@@ -17,16 +18,78 @@ Precision = Literal["float32", "bfloat16", "float16"]
 Source = Literal["folder", "store", "hub", "packages", "untrained"]
 
 
+def _one_group(pattern: str | None) -> str | None:
+    if pattern is not None:
+        try:
+            groups = re.compile(pattern).groups
+        except re.error as error:
+            raise ValueError(f"should be a regular expression ({error})") from None
+        if groups != 1:
+            raise ValueError("should have one group in parentheses, as '^(clip[0-9]+)_'")
+    return pattern
+
+
 def _several(value: Any) -> Any:
     """`packages` for `[packages]`."""
     return [value] if isinstance(value, str) else value
 
 
+Share = Annotated[float, Field(ge=0, le=0.9)]
+
+
+class Split(Section):
+    """Splits that a set has not itself: see `extract.splits`.
+
+    val, test: shares of the pictures; seed: of the draw; group: a regular expression with one
+    group that finds film, subject or video in a picture's path; file: CSV of path and split that
+    overrules the set's own.
+    """
+
+    val: Share = 0.1
+    test: Share = 0.1
+    seed: Annotated[int, Field(ge=0)] = 0
+    group: Annotated[str | None, AfterValidator(_one_group)] = None
+    file: Path | None = None
+
+
 class Data(Section):
-    """name: of the reader, a file of `extract.datasets`; root: where the data set lies."""
+    """name: of the reader, a file of `extract.datasets`; root: where the data set lies; file: the
+    annotation below it, for readers that may find several; definitions: YAML of labels and the
+    sentences that the text encoder reads, in place of the set's; target: what a label vector is,
+    see `extract.targets`; follow_links: whether links may lead out of `root`."""
 
     name: str = "emotic"
     root: Path = Path("data/emotic")
+    file: Path | None = None
+    definitions: Path | None = None
+    target: Literal["auto", "single", "distribution"] = "auto"
+    follow_links: bool = False
+    split: Split = Split()
+
+
+class People(Section):
+    """Persons that the annotation gives no box for, and those of new pictures: see
+    `extract.people`.
+
+    detector: of people; score: the least of one; choose: which one has the picture's label; faces:
+    the detector of faces that `choose: face` needs, face_score: the least of one; subject: about an
+    annotated face, the person, or the face alone; otherwise: where nobody is found, the whole
+    picture (or the annotated face) is the person, or the row drops out.
+    """
+
+    detector: str = "yolo26n"
+    score: Score = 0.4
+    choose: Literal["best", "largest", "central", "face"] = "best"
+    faces: str = "yolo11m-face"
+    face_score: Score = 0.5
+    subject: Literal["person", "face"] = "person"
+    otherwise: Literal["whole", "drop"] = "whole"
+
+
+class Detection(Section):
+    """Of a view of what a detector finds in whole pictures."""
+
+    detector: str
 
 
 class Weights(Section):

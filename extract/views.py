@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from cache.boxes import WHOLE, Box, clip, is_subject, square_around
+from cache.boxes import WHOLE, Box, Corners, clip, is_subject, square_around
 from cache.index import Index
 from cache.keys import key_of
 from cache.spec import ArraySpec, Row, RowSpace, ViewSpec
@@ -31,10 +31,13 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Subject:
     """What a view computes one row from: upright RGB pixels (H, W, 3) uint8 and a person's box
-    in pixels."""
+    in pixels; their face, where it is annotated; nobody: the box is the whole picture because no
+    person was found."""
 
     pixels: np.ndarray
     box: Box = WHOLE
+    face: Box | None = None
+    nobody: bool = False
 
 
 # A person, and the picture (3, H, W) that a detector sees, where it is not the person's own.
@@ -174,7 +177,8 @@ class Body(View):
 class Head(View):
     """f_h: the best face inside the person's box, enlarged to the head, through the backbone.
 
-    No face above the score leaves zeros and the status `no_face`.
+    An annotated face is taken as it is, with the score 1. No face above the score leaves zeros and
+    the status `no_face`.
     """
 
     name, space, finds = "head", "persons", "faces"
@@ -186,29 +190,45 @@ class Head(View):
         }
 
     def prepare(self, subject: Subject) -> Seen:
-        return subject, _tensor(images.crop(subject.pixels, subject.box))
+        if subject.face is not None:
+            return subject, None
+        return subject, detector_input(images.crop(subject.pixels, subject.box))
 
     def compute(self, inputs: Sequence[Seen], networks: Networks) -> list[Row]:
-        found = self.detector(networks)([crop for _, crop in inputs])
+        crops = {number: crop for number, (_, crop) in enumerate(inputs) if crop is not None}
+        found: dict[int, Detections] = {}
+        if crops:
+            detector = self.detector(networks)
+            found = dict(zip(crops, detector(list(crops.values())), strict=True))
         rows: list[Row] = [Row("no_face") for _ in inputs]
         heads: dict[int, tuple[np.ndarray, Box]] = {}
-        for number, ((subject, _), faces) in enumerate(zip(inputs, found, strict=True)):
-            scores = np.asarray(faces.scores)
-            if not len(scores) or scores.max() < self.settings.score:
+        for number, (subject, _) in enumerate(inputs):
+            best = self._face(subject, found.get(number))
+            if best is None:
                 continue
-            best = int(scores.argmax())
+            face, score = best
             height, width = subject.pixels.shape[:2]
-            left, top = (math.floor(max(0.0, side)) for side in subject.box[:2])
-            face = np.asarray(faces.boxes)[best] + (left, top, left, top)
-            if not clip(tuple(face), width, height):
-                continue  # found in the border about the crop: no pixel of the picture is in it
             box = square_around(face, self.settings.enlarge, width, height)
-            rows[number] = Row("ok", {"box": np.asarray(box), "score": np.asarray(scores[best])})
+            rows[number] = Row("ok", {"box": np.asarray(box), "score": np.asarray(score)})
             heads[number] = subject.pixels, box
         squares = self._squares(list(heads.values()), networks)
         for number, features in zip(heads, self._features(squares, networks), strict=True):
             rows[number].values["features"] = features
         return rows
+
+    def _face(self, subject: Subject, faces: Detections | None) -> tuple[Corners, float] | None:
+        """The subject's face in the picture and its score; None where there is none."""
+        if subject.face is not None:
+            return subject.face, 1.0
+        if faces is None or not len(faces) or faces.scores.max() < self.settings.score:
+            return None
+        best = int(faces.scores.argmax())
+        height, width = subject.pixels.shape[:2]
+        left, top = (math.floor(max(0.0, side)) for side in subject.box[:2])
+        face = np.asarray(faces.boxes)[best] + (left, top, left, top)
+        if not clip(tuple(face), width, height):
+            return None  # found in the border about the crop: no pixel of the picture is in it
+        return face, faces.scores[best]
 
 
 class Objects(View):
@@ -218,7 +238,8 @@ class Objects(View):
     `mask: subject` is the paper's way: the detector and the backbone see the picture with the
     person painted over, once for each person. `mask: drop` runs the detector once a picture, leaves
     out the boxes that are the person (`is_subject`), and gives all its persons the same features of
-    a region.
+    a region. A picture that stands for a person itself is neither painted over nor searched for
+    the person.
     """
 
     name, space, finds = "objects", "persons", "objects"
@@ -244,9 +265,9 @@ class Objects(View):
         return arrays
 
     def prepare(self, subject: Subject) -> Seen:
-        if self.settings.mask == "drop":
+        if self.settings.mask == "drop" or subject.nobody:
             return subject, None
-        return subject, _tensor(images.mask_subject(subject.pixels, subject.box))
+        return subject, detector_input(images.mask_subject(subject.pixels, subject.box))
 
     def compute(self, inputs: Sequence[Seen], networks: Networks) -> list[Row]:
         pictures, of = self._pictures(inputs)
@@ -275,7 +296,7 @@ class Objects(View):
             source = id(subject.pixels if masked is None else masked)  # persons may share pixels
             if source not in numbers:
                 numbers[source] = len(pictures)
-                pictures.append(_tensor(subject.pixels) if masked is None else masked)
+                pictures.append(detector_input(subject.pixels) if masked is None else masked)
             of.append(numbers[source])
         return pictures, of
 
@@ -287,7 +308,7 @@ class Objects(View):
             for i in order[things.scores[order] >= self.settings.score].tolist()
             if clip(tuple(things.boxes[i]), width, height)
         ]
-        if self.settings.mask == "drop":
+        if self.settings.mask == "drop" and not subject.nobody:
             kept = [i for i in kept if not is_subject(things.boxes[i], subject.box)]
         return kept[: self.settings.k]
 
@@ -433,8 +454,8 @@ def give_definitions(views: Mapping[str, View], index: Index) -> None:
             view.definitions = [dict(one) for one in index.definitions]
 
 
-def _tensor(pixels: np.ndarray) -> "torch.Tensor":
-    """(H, W, 3) uint8 array to (3, H, W) uint8 tensor."""
+def detector_input(pixels: np.ndarray) -> "torch.Tensor":
+    """What detectors take: (H, W, 3) uint8 array to (3, H, W) uint8 tensor."""
     import torch
 
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))

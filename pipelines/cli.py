@@ -26,6 +26,7 @@ app = typer.Typer(
 for command in (
     data.scenes,
     data.prepare,
+    data.unpack,
     data.plan,
     data.extract,
     heads.train,

@@ -18,15 +18,14 @@ from cache.spec import ArraySpec, Row
 from cache.statuses import STATUS
 from extract import images
 from extract.loaded import Networks
-from extract.views import Subject, View, make_views
+from extract.people import SAME, Detected, persons_of
+from extract.views import Subject, View, detector_input, make_views
 from pipelines.overlay import PersonMark, draw
 from pipelines.settings import Settings
 from pipelines.workplace import device_of, networks_of
 from train.checkpoint import load_head
 from train.data import Features, ViewData, from_arrays
 from train.explain import explain_features
-
-SAME = 0.7  # IoU above which two boxes show the same thing
 
 
 @dataclass
@@ -61,30 +60,15 @@ class Predictor:
         return cls(settings, networks, views, model, info)
 
     def people(self, picture: images.Picture) -> list[Box]:
-        """Boxes of the people found, clipped to the picture, by falling score.
-
-        Detectors without non-maximum suppression may report one person twice; of boxes that
-        overlap by more than `SAME` (IoU), the better stays. Raises SettingsError for a detector
-        that does not know the class person.
-        """
-        import torch
-        from torchvision.ops import nms
-
-        name = self.settings.predict.detector
-        detector = self.networks.detector(name, "objects")
-        if "person" not in detector.classes:
-            raise SettingsError(
-                f"predict.detector: {name} does not know the class person, so it cannot find "
-                "people: name another detector of objects"
-            )
-        pixels = torch.from_numpy(np.ascontiguousarray(picture.pixels.transpose(2, 0, 1)))
-        (found,) = detector([pixels])
-        person = found.labels == detector.classes.index("person")
-        sure = found[person & (found.scores >= self.settings.predict.score)]
-        once = nms(torch.from_numpy(sure.boxes), torch.from_numpy(sure.scores), SAME)
-        boxes = sure.boxes[once.numpy()].tolist()
-        inside = [clip(box, picture.width, picture.height) for box in boxes]
-        return [box for box in inside if box is not None]
+        """Boxes of the people found, clipped to the picture, by falling score. Raises as
+        `extract.people.persons_of`."""
+        settings = self.settings.people
+        detector = self.networks.detector(settings.detector, "objects")
+        (found,) = detector([detector_input(picture.pixels)])
+        people = persons_of(found, detector, "people.detector")
+        seen = Detected(people.boxes, people.scores)
+        boxes, _ = seen.above(settings.score, picture.width, picture.height)
+        return [(x1, y1, x2, y2) for x1, y1, x2, y2 in boxes.tolist()]
 
     def features(self, picture: images.Picture, boxes: Sequence[Box]) -> Features:
         """The head's views of these people, rounded as the cache rounds them."""
@@ -148,7 +132,7 @@ def predict(
     ]
     weights = [one for view in info["views"].values() for one in view["weights"]]
     if not boxes:
-        weights.append(predictor.networks.weights(settings.predict.detector).facts())
+        weights.append(predictor.networks.weights(settings.people.detector).facts())
     return {
         "pictures": found,
         "head": info["head"],
@@ -201,7 +185,7 @@ def _one(
         inside.append(clipped)
     people = inside or predictor.people(picture)
     if not people:
-        reason = f"no person above predict.score {predictor.settings.predict.score}"
+        reason = f"no person above people.score {predictor.settings.people.score}"
         return {**result, "status": "no_person", "reason": reason}
     features = predictor.features(picture, people)
     seen = explain_features(predictor.model, features, features.rows())

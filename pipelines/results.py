@@ -7,6 +7,7 @@
 <folder>/metrics.json     the numbers of each split, for people and DVC
 <folder>/provenance.json  what these rest on. Written last: it proves that all four belong together
 <folder>/report.html      all of this as a page
+<folder>/contact_sheet.html  some persons of the index, by `prepare`
 
 Whatever is written here, a kill leaves the old file or the new one, never half of one.
 """
@@ -79,6 +80,10 @@ class Results:
     @property
     def confusion(self) -> Path:
         return self.folder / "plots" / "confusion.csv"
+
+    @property
+    def contact_sheet(self) -> Path:
+        return self.folder / "contact_sheet.html"
 
     @property
     def report(self) -> Path:

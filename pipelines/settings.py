@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from cache.errors import SettingsError
 from cache.settings import Cache, Section, sentence
-from extract.settings import Data, Extract, Score, Views, Weights
+from extract.settings import Data, Extract, People, Views, Weights
 from pipelines.demo.settings import Demo
 from train.settings import Evaluate, Train, Tune
 
@@ -30,11 +30,6 @@ Device = Annotated[str, AfterValidator(_device)]
 class Report(Section):
     people: Annotated[int, Field(ge=1, le=200)] = 12
     seed: Annotated[int, Field(ge=0)] = 0
-
-
-class Predict(Section):
-    detector: str = "yolo26n"
-    score: Score = 0.4
 
 
 def _below_train(name: str) -> str:
@@ -63,6 +58,7 @@ class Settings(Section):
 
     device: Device = "auto"
     data: Data = Data()
+    people: People = People()
     cache: Cache = Cache()
     weights: Weights = Weights()
     views: Views = Views()
@@ -73,7 +69,6 @@ class Settings(Section):
     tune: Tune = Tune()
     tables: Tables = Tables()
     report: Report = Report()
-    predict: Predict = Predict()
     demo: Demo = Demo()
 
 

@@ -19,14 +19,67 @@ from pipelines.settings import Settings
 from pipelines.workplace import device_of, index_of, networks_of, views_of
 
 if TYPE_CHECKING:
+    from extract.people import Finder
     from train.scores import Scores
 
 
-def prepare(settings: Settings) -> dict[str, Any]:
-    """The annotation -> the index: what `extract.prepare.Prepared` says of it."""
-    from extract.prepare import prepare as read
+def prepare(
+    settings: Settings,
+    progress: Callable[[int, int, str], None] = lambda done, total, note: None,
+) -> dict[str, Any]:
+    """The annotation -> the index, and a contact sheet of some persons: what
+    `extract.prepare.Prepared` says of it, and where the sheet is.
 
-    return read(settings.data, settings.cache.root, workers=settings.extract.readers).as_dict()
+    progress: called with pictures done, pictures in all, and what is done with them.
+    """
+    from extract.prepare import prepare as read
+    from pipelines.contact_sheet import write
+
+    done = read(
+        settings.data,
+        settings.cache.root,
+        settings.extract.readers,
+        _finder(settings, progress),
+        lambda done, total: progress(done, total, "reading files"),
+    ).as_dict()
+    sheet = write(settings, done, Results().contact_sheet)
+    return {**done, "contact_sheet": str(sheet)}
+
+
+def check(
+    settings: Settings,
+    progress: Callable[[int, int, str], None] = lambda done, total, note: None,
+) -> dict[str, Any]:
+    """What `prepare` would find, and `faults`: what is wrong with the annotation, in sentences.
+    Writes nothing."""
+    from extract.prepare import check as look
+
+    try:
+        found = look(
+            settings.data,
+            settings.extract.readers,
+            lambda done, total: progress(done, total, "reading files"),
+        ).as_dict()
+    except DataError as error:
+        faults = list(getattr(error, "faults", [str(error)]))
+        count = getattr(error, "count", len(faults))
+        return {"dataset": settings.data.name, "faults": faults, "fault_count": count}
+    return {**found, "faults": [], "fault_count": 0}
+
+
+def _finder(
+    settings: Settings,
+    progress: Callable[[int, int, str], None] = lambda done, total, note: None,
+) -> "Finder":
+    """Who looks for people in pictures without boxes."""
+    from extract.people import Finder
+
+    networks = networks_of(settings)
+
+    def step(done: int, total: int) -> None:
+        progress(done, total, f"looking for people, {networks.meter.line()}")
+
+    return Finder(settings.people, settings.data, settings.cache, settings.extract, networks, step)
 
 
 def plan(settings: Settings, probe: bool = True) -> dict[str, Any]:
@@ -124,13 +177,15 @@ def extract(
 def repair(settings: Settings, progress: Progress = silent) -> dict[str, Any]:
     """Take what is damaged out of the cache, and compute exactly those rows again: what was found,
     rows computed by view, what was left."""
+    from extract.people import people_views
     from extract.repair import repair as mend
     from extract.views import make_views
 
     used: list[Any] = []
     networks = networks_of(settings, used.append)
-    views = make_views(settings.views, settings.cache.dtype)
-    done = mend(settings.data, settings.cache, settings.extract, views, networks, progress)
+    views = make_views(settings.views, settings.cache.dtype) | people_views(settings.people)
+    finder = _finder(settings)
+    done = mend(settings.data, settings.cache, settings.extract, views, networks, progress, finder)
     return {
         "damages": [asdict(damage) for damage in done.damages],
         "rows": done.rows,

@@ -41,12 +41,13 @@ def index_of(
         identity = sha256_file(folder / path)
         with Image.open(folder / path) as image:
             width, height = image.size
-        facts = (identity, path, width, height, "train", "made", "ok", "")
+        facts = (identity, path, width, height, "train", "made", "", "", "ok", "")
         pictures.append(dict(zip(PICTURES.names, facts, strict=True)))
         for box in boxes:
             word = (status or {}).get(len(persons), "ok")
             nan = float("nan")
-            facts = (person_id(identity, box), row, *box, "train", [0.0] * len(labels), 1, None)
+            facts = (person_id(identity, box), row, *box, "annotated", None, "train")
+            facts = (*facts, [0.0] * len(labels), 1, None)
             facts = (*facts, nan, nan, nan, "", "", word, "")
             persons.append(dict(zip(PERSONS.names, facts, strict=True)))
     tables = (

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -105,6 +105,7 @@ class Features:
 
     Rows are person rows of the index. kept: persons that count; dropped: split -> reason -> how
     many of the others (removed persons are not part of the data set and in neither).
+    declared: what the index says that the labels are, or ""; see `kind`.
     specs: what each view is; label_views: view of labels -> features of each label; block: persons
     whose rows are held at once where views lie in files, 0 where all are on the device (see
     `train.memory`).
@@ -126,6 +127,7 @@ class Features:
     note: str = ""
     index_digest: str = ""
     vad: Float[Tensor, "P 3"] | None = None
+    declared: LabelKind | Literal[""] = ""
     block: int = 0
     _moments: dict[tuple[str, str, bytes], tuple[Tensor, Tensor]] = field(
         default_factory=dict, compare=False, repr=False
@@ -152,8 +154,8 @@ class Features:
 
     @property
     def kind(self) -> LabelKind:
-        """What the labels of the train and val persons are."""
-        return label_kind(self.truth(self.rows("train", "val")).cpu().numpy())
+        """What the labels are: as declared, or what those of train and val look like."""
+        return self.declared or label_kind(self.truth(self.rows("train", "val")).cpu().numpy())
 
     @property
     def keys(self) -> dict[str, str]:
@@ -363,6 +365,7 @@ def load(
         note=index.note,
         index_digest=index.digest(),
         vad=index.vad,
+        kind=index.kind,
         block=place.block,
     )
 
@@ -389,14 +392,16 @@ def from_arrays(
     note: str = "",
     index_digest: str = "",
     vad: np.ndarray | None = None,
+    kind: LabelKind | Literal[""] = "",
     block: int = 0,
 ) -> Features:
     """Features of persons that need not be in a cache.
 
     boxes (P, 4) and sizes (M, 2), width and height, in pixels; pictures (P,) row of each person's
     picture; labels: the C names; targets (P, C); splits (P,) and status (P,), words of the index;
-    vad (P, 3), NaN where not rated. Mapped arrays (`np.memmap`) stay where they are, and `block`
-    says of how many persons they are read at once.
+    vad (P, 3), NaN where not rated; kind: of the labels, "" to go by their values.
+    Mapped arrays (`np.memmap`) stay where they are, and `block` says of how many persons they are
+    read at once.
     Float arrays keep their dtype: to score new persons just as cached ones, round them to the
     cache's dtype first.
     """
@@ -455,6 +460,7 @@ def from_arrays(
         note=note,
         index_digest=index_digest,
         vad=_rated(vad, device),
+        declared=kind,
         block=block,
     )
 

@@ -1,14 +1,14 @@
-"""What the labels of some persons are, decided in one place from their label vectors.
+"""What the labels of some persons are, in one place: as the index declares it (`Index.kind`), or
+by their label vectors where it does not.
 
 A label vector (C,) holds 0 and 1 for labels that a person has or has not, or shares that sum to 1.
 """
 
-from typing import Literal
-
 import numpy as np
 from jaxtyping import Bool
 
-LabelKind = Literal["multi", "single", "distribution"]
+from cache.index import LabelKind
+
 HAS = 0.5  # a person has the labels above it; of shares that is at most one
 TOLERANCE = 1e-3  # of a sum of shares: labels and scores are kept in 16 or 32 bits
 

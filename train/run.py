@@ -192,6 +192,7 @@ def scores_of(model: Any, info: Mapping[str, Any], features: Features, split: st
         dataset=features.dataset,
         note=features.note,
         index=features.index_digest,
+        declared=features.declared,
         distribution=features.truth(rows).cpu().numpy() if shares else None,
         train_mean=features.truth(train).mean(0).cpu().numpy() if shares and len(train) else None,
         **rated,

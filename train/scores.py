@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +25,7 @@ class Scores:
     person_rows, picture_rows (N,): rows in the index; y_true (N, C) 0 or 1; y_score (N, C),
     higher is more likely; index: its digest. Where labels are shares of 1, distribution (N, C) has
     them. Where the head predicts valence, arousal and dominance: vad, y_vad (N, 3), predicted and
-    annotated, the latter NaN where not rated.
+    annotated, the latter NaN where not rated. declared: the kind of the labels as the index has it.
 
     Of scores just made, and not of those that were read from a file: dropped, reason -> persons of
     the split that could not be scored; info: of the head, from head.json; dataset, note: of the
@@ -42,6 +42,7 @@ class Scores:
     distribution: np.ndarray | None = None
     vad: np.ndarray | None = None
     y_vad: np.ndarray | None = None
+    declared: LabelKind | Literal[""] = ""
     index: str = ""
     head_sha256: str = ""
     dropped: Mapping[str, int] = field(default_factory=dict)
@@ -53,6 +54,8 @@ class Scores:
 
     def kind(self, *others: "Scores") -> LabelKind:
         """What the labels of these persons are, and of `others` too."""
+        if self.declared:
+            return self.declared
         if self.distribution is not None and label_kind(self.distribution) == "distribution":
             return "distribution"
         every = (self, *others)
@@ -83,6 +86,7 @@ class Scores:
         )
         about = {
             "labels": json.dumps(list(self.labels)),
+            "kind": self.declared,
             "index": self.index,
             "head_sha256": self.head_sha256,
         }
@@ -120,6 +124,7 @@ class Scores:
             y_true=true,
             y_score=score,
             **found,
+            declared=about.get(b"kind", b"").decode(),
             index=about[b"index"].decode(),
             head_sha256=about.get(b"head_sha256", b"").decode(),
         )

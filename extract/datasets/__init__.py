@@ -5,21 +5,24 @@ A reader is a `Dataset` with a name in the registry:
     @dataset("mine")
     class Mine(Dataset): ...
 
-in a file `mine.py` here. `get_dataset("mine")` finds it by the name of the file.
+in a file `mine.py` here. `get_dataset("mine")` finds it by the name of the file. What readers share
+stands in files whose names begin with `_`. How to write one: docs/data.md.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cache.boxes import Box
-from cache.errors import DataError
+from cache.errors import DataError, SettingsError
+from cache.index import LabelKind
 from cache.registry import Registry
 
 NAN = float("nan")
@@ -30,13 +33,15 @@ class PersonRecord:
     """One annotated person.
 
     box: x1, y1, x2, y2 in pixels as annotated, possibly leaving the picture; four NaN where the
-    annotation has no box. labels: (C,) float32. annotators: how many gave labels; 0 means that
+    annotation should have one and has not; None where the set has no boxes, and `prepare` looks for
+    the person: about `face`, if that is given, a box like `box`. split: "" where the set has none.
+    labels: (C,) float32, of the reader's `kind`. annotators: how many gave labels; 0 means that
     the person has none, and that the zeros in `labels` are no answer. votes: (C,) int16, how many
     of the annotators gave each label, or None where that is not published. vad: valence, arousal,
     dominance, NaN where absent. status and reason: only where the reader itself finds a fault.
     """
 
-    box: Box
+    box: Box | None
     split: str
     labels: np.ndarray
     votes: np.ndarray | None = None
@@ -46,15 +51,17 @@ class PersonRecord:
     age: str = ""
     status: str = "ok"
     reason: str = ""
+    face: Box | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class PictureRecord:
     """One picture and its persons.
 
-    path: relative to the data root, with forward slashes. split: of the picture where it has no
-    persons; persons carry their own. source: the collection it came from. width, height: as the
-    annotation states them, or None.
+    path: relative to the data root, with forward slashes; one that would leave the root is kept and
+    never read. split: of the picture where it has no persons; persons carry their own. source: the
+    collection it came from. width, height: as the annotation states them, or None. group: what must
+    not stand in two splits (film, subject, video), or "". attributes: what else the set says.
     """
 
     path: str
@@ -63,25 +70,27 @@ class PictureRecord:
     width: int | None
     height: int | None
     persons: list[PersonRecord]
-
-    def __post_init__(self) -> None:
-        parts = PurePosixPath(self.path)
-        if parts.is_absolute() or ".." in parts.parts or "\0" in self.path or not parts.name:
-            raise DataError(f"the annotation names {self.path!r}, which is not below data.root")
+    group: str = ""
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Dataset(ABC):
     """A data set below `root`. Subclasses set `labels`, `definitions` and `note`, and read.
 
-    labels: the C names, in the order of every label vector. definitions: label to the sentence
-    that a text network reads. note: what must be said beside every result. counts: oddities of
-    the annotation by name, filled while `records` is read.
+    labels: the C names, in the order of every label vector. definitions: label to the sentence that
+    a text network reads. kind: what a label vector is: `multi`, any number of labels; `single`,
+    one; `distribution`, shares that sum to 1. splits: those that the set itself has; the others are
+    drawn (`extract.splits`). note: what must be said beside every result. counts: oddities of the
+    annotation by name, filled while `records` is read.
     """
 
     name: str
     labels: tuple[str, ...]
     definitions: dict[str, str]
     note: str
+    kind: LabelKind = "multi"
+    splits: tuple[str, ...] = ("train", "val", "test")
+    choosable = False  # whether `__init__` also takes the annotation below `root`, `data.file`
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root).expanduser()
@@ -99,6 +108,17 @@ class Dataset(ABC):
 readers: Registry[type[Dataset]] = Registry("extract.datasets", "data.name")
 names = readers.names
 get_dataset = readers.get
+
+
+def open_dataset(name: str, root: Path, file: Path | None = None) -> Dataset:
+    """The data set `name` at `root`; file: its annotation, where there may be several. Raises
+    SettingsError for an unknown name, and for a file where the reader has no choice of them."""
+    reader: Callable[..., Dataset] = get_dataset(name)
+    if file is None:
+        return reader(root)
+    if not get_dataset(name).choosable:
+        raise SettingsError(f"data.file: {name} has no choice of files; leave it null")
+    return reader(root, file)
 
 
 def dataset(name: str) -> Callable[[type[Dataset]], type[Dataset]]:

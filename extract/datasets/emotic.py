@@ -6,21 +6,19 @@ Pictures lie at <root>/<folder>/<filename> or <root>/emotic/<folder>/<filename>.
 """
 
 import ast
-import csv
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
-from cache.errors import DataError, did_you_mean
+from cache.errors import DataError
 from cache.index import SPLITS
 from extract.datasets import NAN, Dataset, PersonRecord, PictureRecord, dataset
-
-NO_BOX = (NAN, NAN, NAN, NAN)
+from extract.datasets._reading import NO_BOX, LabelNames, table
+from extract.definitions import shipped
 
 
 @dataclass
@@ -40,10 +38,9 @@ class Emotic(Dataset):
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
-        text = Path(__file__).with_name("emotic.yaml").read_text(encoding="utf-8")
-        self.definitions = yaml.safe_load(text)
+        self.definitions = shipped("emotic")
         self.labels = tuple(self.definitions)
-        self._places = {_plain(label): i for i, label in enumerate(self.labels)}
+        self._names = LabelNames(self.labels, self.counts)
         self._prefixes: dict[str, str] = {}
         mats = [self.root / "Annotations" / "Annotations.mat", self.root / "Annotations.mat"]
         self._mat = next((path for path in mats if path.is_file()), None)
@@ -120,12 +117,12 @@ class Emotic(Dataset):
 
     def _mat_person(self, person: dict[str, Any], split: str, where: str) -> PersonRecord:
         answers = [
-            self._vector(_texts(annotator.get("categories")), where)
+            self._names.vector(_texts(annotator.get("categories")), where)
             for annotator in _structs(person.get("annotations_categories"))
         ]
         answers = [answer for answer in answers if answer.any()]
         votes = np.stack(answers).sum(axis=0).astype(np.int16) if answers else None
-        labels = self._vector(_texts(person.get("combined_categories")), where)
+        labels = self._names.vector(_texts(person.get("combined_categories")), where)
         if not labels.any() and votes is not None:
             # The training split has no combined labels; a combined label is one that anyone gave.
             labels = np.asarray(votes > 0, np.float32)
@@ -163,29 +160,16 @@ class Emotic(Dataset):
             if split not in self._csvs:
                 self.counts[f"split {split} absent"] += 1
                 continue
-            path = self._csvs[split]
-            try:
-                with open(path, newline="", encoding="utf-8-sig") as file:
-                    table = csv.DictReader(file, skipinitialspace=True)
-                    missing = needed - {name.strip() for name in table.fieldnames or ()}
-                    if missing:
-                        raise DataError(
-                            f"{path} has no column {', '.join(sorted(missing))}: set data.root to "
-                            "the EMOTIC annotation"
-                        )
-                    for row in table:
-                        yield self._csv_row(row, split, f"{path}, line {table.line_num}")
-            except (csv.Error, UnicodeDecodeError) as error:
-                raise DataError(f"{path} is not a CSV file ({error}): see data.root") from error
+            for cells, where in table(self._csvs[split], needed):
+                yield self._csv_row(cells, split, where)
 
-    def _csv_row(self, row: dict[str | None, Any], split: str, where: str) -> _Raw:
-        cells = {key.strip(): (value or "").strip() for key, value in row.items() if key}
+    def _csv_row(self, cells: dict[str, str], split: str, where: str) -> _Raw:
         folder, filename = cells["Folder"], cells["Filename"]
         if not filename:
             raise DataError(f"{where} has no Filename: see data.root")
         size = _numbers(cells.get("Image Size", ""))
         known = len(size) == 2 and min(size) >= 1
-        labels = self._vector(_words(cells["Categorical_Labels"], where), where)
+        labels = self._names.vector(_words(cells["Categorical_Labels"], where), where)
         vad = _numbers(cells.get("Continuous_Labels", ""))
         person = self._person(
             tuple(_numbers(cells["BBox"])), split, labels, None, int(labels.any()),
@@ -228,22 +212,6 @@ class Emotic(Dataset):
             split, labels, votes, annotators, vad, gender, age, status, "; ".join(reasons),
         )  # fmt: skip
 
-    def _vector(self, words: Iterable[str], where: str) -> np.ndarray:
-        """(C,) float32 of 0 and 1; DataError for a name that is no label."""
-        vector = np.zeros(len(self.labels), np.float32)
-        for word in words:
-            place = self._places.get(_plain(word))
-            if place is None:
-                raise DataError(
-                    f"{where} has the label {word!r}, which is none of {self.name}'s"
-                    f"{did_you_mean(word, self.labels)} Mend the annotation, or set data.name and "
-                    "data.root"
-                )
-            if word not in self.definitions:
-                self.counts[f"label spelt {word!r}"] += 1
-            vector[place] = 1
-        return vector
-
     def _path(self, folder: str, filename: str) -> str:
         """Path below the root; `emotic/` stands before it where the folder is only found there."""
         folder = folder.replace("\\", "/").rstrip("/")
@@ -251,11 +219,6 @@ class Emotic(Dataset):
             nested = not (self.root / folder).is_dir() and (self.root / "emotic" / folder).is_dir()
             self._prefixes[folder] = "emotic/" if nested else ""
         return self._prefixes[folder] + (f"{folder}/{filename}" if folder else filename)
-
-
-def _plain(label: str) -> str:
-    """A label's letters alone, in lower case: `Doubt / Confusion` is `doubtconfusion`."""
-    return re.sub(r"[^a-z]", "", label.lower())
 
 
 def _source(folder: str) -> str:

@@ -48,13 +48,62 @@ def _show_scenes(made: dict[str, Any]) -> None:
     out.print(escape(", ".join(f"{name}: {value}" for name, value in made.items())))
 
 
-def prepare(set_: Set = [], file: Params = PARAMS, as_json: Json = False) -> None:
-    """Read the annotation into the index; say what was clipped, dropped and why.
+def prepare(
+    check: Annotated[
+        bool, typer.Option("--check", help="Say what is wrong with the annotation; write nothing.")
+    ] = False,
+    set_: Set = [],
+    file: Params = PARAMS,
+    as_json: Json = False,
+) -> None:
+    """Read the annotation into the index; say what was clipped, dropped and why. Where there are
+    no boxes, people are looked for. A contact sheet shows some of them.
 
     Example: emocache prepare --set data.name=emotic --set data.root=/data/emotic
     """
-    report = stages.prepare(params.load(file, set_))
-    say(report, as_json, _show_prepare)
+    settings = params.load(file, set_)
+    with bar("pictures", as_json) as progress:
+        report = (stages.check if check else stages.prepare)(settings, progress)
+    if not check:
+        say(report, as_json, _show_prepare)
+        return
+    say(report, as_json, _show_check)
+    if report["fault_count"]:
+        raise typer.Exit(1)
+
+
+def _show_check(report: dict[str, Any]) -> None:
+    for fault in report["faults"]:
+        out.print(escape(fault))
+    more = report["fault_count"] - len(report["faults"])
+    if more:
+        out.print(f"and {more:,} more")
+    if report["fault_count"]:
+        one = report["fault_count"] == 1
+        some = f"{report['fault_count']:,} fault{'' if one else 's'}"
+        out.print(f"[yellow]{some}; nothing was written; mend the annotation[/]")
+        return
+    _show_prepare(report)
+    out.print("no faults; nothing was written")
+
+
+def unpack(
+    arrays: Annotated[list[Path], typer.Argument(help="FER+ as .npz: images, votes, names.")],
+    folder: Annotated[Path, typer.Argument(help="Where to write pictures and votes.")],
+    as_json: Json = False,
+) -> None:
+    """Write FER+ faces that lie in arrays as pictures, for `data.name: ferplus`.
+
+    Example: emocache unpack ferplus_FER2013Train.npz ferplus_FER2013Valid.npz data/ferplus
+    """
+    from extract.datasets.ferplus import unpack as write
+
+    made = write(arrays, folder)
+    say({"folder": str(folder), "faces": made}, as_json, _show_unpacked)
+
+
+def _show_unpacked(made: dict[str, Any]) -> None:
+    out.print(f"{escape(made['folder'])}: faces of {escape(counts(made['faces']))}")
 
 
 def _show_prepare(report: dict[str, Any]) -> None:
@@ -70,12 +119,16 @@ def _show_prepare(report: dict[str, Any]) -> None:
             number(report["labels_per_person"].get(split), missing="nan"),
         )
     out.print(table)
+    if set(report["origins"]) - {"annotated"}:
+        out.print(f"boxes: {counts(report['origins'])}")
     for what, rows in report["rows"].items():
         out.print(f"rows of {what}: {counts(rows)}")
     if report["oddities"]:
         out.print("found on the way: " + escape(counts(report["oddities"])))
     for warning in report["warnings"]:
         out.print(f"[yellow]{escape(warning)}[/]")
+    if "contact_sheet" in report:
+        out.print(f"look at some of them: {escape(report['contact_sheet'])}")
 
 
 def plan(

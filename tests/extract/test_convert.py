@@ -308,7 +308,7 @@ def test_minilm_knows_which_emotions_are_near():
     own way of pooling: near emotions are nearer than opposite ones."""
     from transformers import AutoModel, AutoTokenizer
 
-    text = files("extract.datasets").joinpath("emotic.yaml").read_text()
+    text = files("extract.datasets").joinpath("labels", "emotic.yaml").read_text()
     definitions = yaml.safe_load(text)
     network = "sentence-transformers/all-MiniLM-L6-v2"
     folder = find(network, real(network)).path

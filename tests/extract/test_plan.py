@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from cache.boxes import WHOLE
 from cache.errors import CacheError
 from cache.spec import ArraySpec, Row, ViewSpec
 from cache.writer import ViewWriter
 from extract import settings as config
 from extract.loaded import Networks
-from extract.plan import make_plan
+from extract.plan import Who, make_plan
 from extract.views import give_definitions, make_views
 from tests.made_views import draw, index_of, many
 
@@ -117,12 +116,12 @@ def test_each_picture_is_one_task_that_serves_all_its_rows(place):
     for task in plan.tasks:
         for name, rows in task.rows.items():
             served[name] += rows
-            for row, box in rows:
+            for row, who in rows:
                 if name in PERSONS:
                     assert place.index.picture_rows[row] == task.picture
-                    assert box == tuple(place.index.boxes[row].tolist())
+                    assert who == Who(tuple(place.index.boxes[row].tolist()))
                 else:
-                    assert row == task.picture and box == WHOLE
+                    assert row == task.picture and who == Who()
     assert place.rows(plan) == {name: [row for row, _ in rows] for name, rows in served.items()} | {
         "labels": [0, 1]
     }
@@ -140,7 +139,7 @@ def test_an_unchanged_cache_costs_no_network_library(filled):
         import sys
         from pathlib import Path
         from cache.index import Index
-        from extract.plan import make_plan
+        from extract.plan import Who, make_plan
         from extract.settings import Views, Weights
         from extract.loaded import Networks
         from extract.views import give_definitions, make_views

@@ -383,7 +383,7 @@ def test_label_views_with_workers_are_those_of_one_process(tmp_path):
 @pytest.mark.slow
 def test_glove_knows_emotics_labels():
     """All names but "Disquietment"; and which are near."""
-    text = files("extract.datasets").joinpath("emotic.yaml").read_text()
+    text = files("extract.datasets").joinpath("labels", "emotic.yaml").read_text()
     labels = yaml.safe_load(text)
     networks = Networks(real(GLOVE))
     view = views_of(GLOVE, labels)["words"]

@@ -499,7 +499,7 @@ def test_predict_refusals(emocache, workplace, tmp_path):
     for name, reason in (
         ("none.jpg", "no such file"),
         ("text[1].jpg", "not a picture in one of"),
-        ("white.png", "no person above predict.score"),
+        ("white.png", "no person above people.score"),
     ):
         done = emocache("predict", tmp_path / name)
         assert done.code == 1 and "Traceback" not in done.said

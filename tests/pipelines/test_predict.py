@@ -288,7 +288,7 @@ def test_what_cannot_be_predicted_is_a_result_with_its_reason(
     said = [(one["status"], one["reason"]) for one in found]
     assert said[0] == ("missing", "no such file")
     assert said[1][0] == "unreadable" and "not a picture in one of" in said[1][1]
-    assert said[2] == ("no_person", "no person above predict.score 0.4")
+    assert said[2] == ("no_person", "no person above people.score 0.4")
     assert said[3] == ("unreadable", "not a file")
     assert said[4] == ("ok", "") and found[4]["people"]
     assert all(one["people"] == [] and one["overlay"] is None for one in found[:4])
@@ -315,6 +315,6 @@ def test_a_file_where_overlays_should_go_is_refused(settings, head, tmp_path):
 
 
 def test_an_unknown_person_detector_is_refused(project, head, persons, path_of):
-    settings = load(project / "params.yaml", ["predict.detector=yolo27n"])
+    settings = load(project / "params.yaml", ["people.detector=yolo27n"])
     with pytest.raises(EmocacheError, match="yolo27n"):
         predict(settings, head, [path_of(next(iter(persons)))])

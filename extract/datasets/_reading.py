@@ -1,0 +1,260 @@
+"""What readers share: tables with line numbers, labels by name, pictures below a folder, faults."""
+
+import csv
+import json
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from cache.boxes import Box
+from cache.errors import DataError, did_you_mean, first_line
+from cache.index import SPLITS, LabelKind
+from extract.datasets import NAN
+
+NO_BOX: Box = (NAN, NAN, NAN, NAN)
+LISTED = 3  # faults that a refusal quotes
+KEPT = 1000  # faults that are kept
+OFF = 0.02  # how far from 1 rounded shares may sum
+PICTURES = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm")
+
+# What folders and files of splits are called elsewhere.
+SPLIT_WORDS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+
+
+class Faults(DataError):
+    """What is wrong with an annotation, each fault a sentence that names its file and line.
+
+    faults: the first `KEPT`; count: how many there are.
+    """
+
+    def __init__(self, faults: Sequence[str], count: int):
+        self.faults, self.count = tuple(faults), count
+        more = count - LISTED
+        end = f"; and {more:,} more: `emocache prepare --check` lists them" if more > 0 else ""
+        super().__init__("; ".join(self.faults[:LISTED]) + end)
+
+
+class Gathering:
+    """Faults, gathered so that all can be told at once."""
+
+    def __init__(self) -> None:
+        self.faults: list[str] = []
+        self.count = 0
+
+    def add(self, fault: str) -> None:
+        self.count += 1
+        if len(self.faults) < KEPT:
+            self.faults.append(fault)
+
+    def stop(self) -> None:
+        """Raise `Faults` where there are some."""
+        if self.count:
+            raise Faults(self.faults, self.count)
+
+
+class LabelNames:
+    """The labels of a data set, found by name: case, blanks and signs do not matter.
+
+    names: in the order of the label vectors; also: other spellings of them; counts: is told of
+    each label that was spelt in another way.
+    """
+
+    def __init__(
+        self, names: Sequence[str], counts: Counter[str], also: Mapping[str, str] | None = None
+    ):
+        self.names, self.counts = tuple(names), counts
+        self._places = {plain(name): i for i, name in enumerate(self.names)}
+        for other, name in (also or {}).items():
+            self._places[plain(other)] = self.names.index(name)
+
+    def place(self, word: str, where: str) -> int:
+        """Its number. Raises DataError, naming `where`, for a word that is no label."""
+        found = self._places.get(plain(word))
+        if found is None:
+            raise DataError(
+                f"{where} has the label {word!r}, which is none of the labels"
+                f"{did_you_mean(word, self.names)} Mend the annotation, or set data.name and "
+                "data.root"
+            )
+        if word not in self.names:
+            self.counts[f"label spelt {word!r}"] += 1
+        return found
+
+    def one(self, place: int) -> Float32[np.ndarray, " C"]:
+        """1 for the label of that number, 0 for the others."""
+        return np.eye(len(self.names), dtype=np.float32)[place]
+
+    def vector(self, words: Iterable[str], where: str) -> Float32[np.ndarray, " C"]:
+        """0 and 1 of each label; DataError as `place`."""
+        vector = np.zeros(len(self.names), np.float32)
+        for word in words:
+            vector[self.place(word, where)] = 1
+        return vector
+
+
+def plain(label: str) -> str:
+    """A label's letters and digits alone, in lower case: `Doubt / Confusion` is
+    `doubtconfusion`."""
+    return re.sub(r"[\W_]", "", label.lower())
+
+
+# What a person is said to feel: names of labels, or shares by name.
+Answers = Sequence[str] | Mapping[str, float]
+
+
+def kind_of(every: Iterable[Answers]) -> LabelKind:
+    """What labels given so are: shares, one each, or any number."""
+    some = list(every)
+    if any(isinstance(answers, Mapping) for answers in some):
+        return "distribution"
+    return "single" if all(len(answers) <= 1 for answers in some) else "multi"
+
+
+def target_of(
+    answers: Answers, names: LabelNames, kind: LabelKind, where: str
+) -> Float32[np.ndarray, " C"]:
+    """The label vector of such answers; zeros where there are none. Raises DataError for a label
+    that is none, and for shares that do not sum to 1 or are missing where others have them."""
+    if not answers:
+        return np.zeros(len(names.names), np.float32)
+    if not isinstance(answers, Mapping):
+        if kind == "distribution":
+            raise DataError(f"{where} has labels without shares, and other lines have shares")
+        return names.vector(answers, where)
+    shares = np.zeros(len(names.names), np.float64)
+    for name, share in answers.items():
+        shares[names.place(name, where)] += share
+    if (shares < 0).any() or abs(shares.sum() - 1) > OFF:
+        raise DataError(f"{where} has shares that sum to {shares.sum():g}, not 1")
+    return (shares / shares.sum()).astype(np.float32)
+
+
+def table(path: Path, needed: Iterable[str]) -> Iterator[tuple[dict[str, str], str]]:
+    """Each row of a CSV file with a header, by column, blanks about cells cut off; and where it
+    stands, in words. Raises DataError for a file that cannot be read or has not all the columns."""
+    try:
+        rows = csv.DictReader(lines_of(path), skipinitialspace=True, strict=True)
+        missing = set(needed) - {name.strip() for name in rows.fieldnames or () if name}
+        if missing:
+            raise DataError(
+                f"{path} has no column {', '.join(sorted(missing))}: see data.root and data.name"
+            )
+        for row in rows:
+            where = f"{path}, line {rows.line_num}"
+            if None in row:
+                raise DataError(f"{where} has more cells than the header has columns")
+            yield {key.strip(): (value or "").strip() for key, value in row.items()}, where
+    except csv.Error as error:
+        raise DataError(f"{path} is no CSV file ({error}): see data.root") from error
+
+
+def number(text: Any) -> float:
+    """The number in a cell; NaN where there is none."""
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return NAN
+
+
+def finite(box: Sequence[float]) -> Box | None:
+    """The box, where it is four finite numbers."""
+    if len(box) != 4 or not all(math.isfinite(side) for side in box):
+        return None
+    x1, y1, x2, y2 = (float(side) for side in box)
+    return x1, y1, x2, y2
+
+
+def split_of(word: str) -> str:
+    """The split that a folder or file is named after, or ""."""
+    low = word.lower()
+    return next((split for split in SPLITS if low in SPLIT_WORDS[split]), "")
+
+
+def pictures_below(folder: Path, root: Path, counts: Counter[str]) -> list[str]:
+    """Paths, relative to `root`, of the pictures in a folder and below it, sorted; hidden files
+    are left out, other files counted. Links to folders are not entered."""
+    found = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        below = Path(place).relative_to(root).as_posix()
+        for name in names:
+            if name.startswith(".") or name in ("Thumbs.db", "desktop.ini"):
+                continue
+            if PurePosixPath(name).suffix.lower() in PICTURES:
+                found.append(f"{below}/{name}" if below != "." else name)
+            else:
+                counts["files that are no pictures, left out"] += 1
+    return sorted(found)
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """The folders in a folder, sorted by name; hidden ones left out."""
+    try:
+        return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read ({error}): see data.root") from error
+
+
+def found_below(root: Path, file: Path | None, pattern: str, what: str) -> Path:
+    """The one file of that pattern in `root` or in a folder of it; or `file`, where it is given.
+    Raises DataError where there is none, or more than one."""
+    if file is not None:
+        if not (root / file).is_file():
+            raise DataError(f"there is no {root / file}: set data.file to {what}")
+        return root / file
+    found = sorted([*root.glob(pattern), *root.glob(f"*/{pattern}")])
+    if not found:
+        raise DataError(f"{root} has no {pattern}: set data.root to where {what} is")
+    if len(found) > 1:
+        names = ", ".join(path.relative_to(root).as_posix() for path in found[:5])
+        raise DataError(f"{root} has several files {pattern} ({names}): set data.file to {what}")
+    return found[0]
+
+
+def rows_of(path: Path, cells: int, delimiter: str = ",") -> Iterator[tuple[list[str], str]]:
+    """Each row of a table without a header, and where it stands, in words; empty lines are left
+    out. Raises DataError for a row of another length, and for a file that cannot be read."""
+    try:
+        rows = csv.reader(lines_of(path), delimiter=delimiter, skipinitialspace=True, strict=True)
+        for row in rows:
+            where = f"{path}, line {rows.line_num}"
+            if row and len(row) != cells:
+                raise DataError(f"{where} has {len(row)} cells, not {cells}: see data.root")
+            if row:
+                yield [cell.strip() for cell in row], where
+    except csv.Error as error:
+        raise DataError(f"{path} is no table ({error}): see data.root") from error
+
+
+def lines_of(path: Path) -> Iterator[str]:
+    """The lines of a text. Raises DataError, naming the line, where it is not UTF-8."""
+    try:
+        with open(path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError as error:
+                    raise DataError(
+                        f"{path}, line {number} is not UTF-8 ({error.reason}): save it as UTF-8"
+                    ) from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error}): see data.root") from error
+
+
+def json_of(path: Path) -> Any:
+    """What a JSON file holds. Raises DataError where it cannot be read."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} is no JSON that can be read: {first_line(error)}") from error

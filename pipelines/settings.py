@@ -140,7 +140,8 @@ def _nearest(path: str) -> str | None:
     section, or the one of that name elsewhere."""
     section, _, key = path.rpartition(".")
     names: dict[str, list[str]] = {}
-    for known in paths():
+    every = list(paths())
+    for known in every:
         names.setdefault(known.rpartition(".")[2], []).append(known)
     here = [name for name in names if f"{section}.{name}".lstrip(".") in names[name]]
     if near := difflib.get_close_matches(key, here, 1, 0.6):
@@ -149,7 +150,8 @@ def _nearest(path: str) -> str | None:
         below = [known for known in names[near[0]] if known.startswith(f"{section}.")]
         if len(below) > 1:  # as the dropout of each head
             return " or ".join(below)
-        return difflib.get_close_matches(path, names[near[0]], 1, 0)[0]
+        values = [one for one in names[near[0]] if not any(p.startswith(f"{one}.") for p in every)]
+        return difflib.get_close_matches(path, values or names[near[0]], 1, 0)[0]
     return None
 
 

@@ -1,6 +1,6 @@
 """What each command does: settings in, files and plain values out. No printing, no parsing."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cache.contents import quarantined, weights_in_words, weights_summary
-from cache.errors import DataError, EmocacheError
+from cache.errors import DataError, EmocacheError, SettingsError
 from cache.index import Index
 from cache.paths import view_names
 from cache.progress import Progress, silent
@@ -65,6 +65,15 @@ def check(
         count = getattr(error, "count", len(faults))
         return {"dataset": settings.data.name, "faults": faults, "fault_count": count}
     return {**found, "faults": [], "fault_count": 0}
+
+
+def unpack(settings: Settings, arrays: Sequence[Path]) -> dict[str, Any]:
+    """FER+ in arrays -> pictures and votes below `data.root`: how many faces of each split."""
+    from extract.datasets.ferplus import unpack as write
+
+    if settings.data.name != "ferplus":
+        raise SettingsError(f"data.name is {settings.data.name}: set it to ferplus, to unpack that")
+    return {"folder": str(settings.data.root), "faces": write(arrays, settings.data.root)}
 
 
 def _finder(

@@ -11,7 +11,7 @@ status `unlabelled`.
 """
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -99,7 +99,7 @@ class FerPlus(Dataset):
         return PictureRecord(path, split, "FER2013", SIDE, SIDE, [person])
 
 
-def unpack(arrays: list[Path], folder: Path) -> dict[str, int]:
+def unpack(arrays: Sequence[Path], folder: Path) -> dict[str, int]:
     """Write the pictures and `label.csv` files from arrays: how many by split.
 
     arrays: .npz files named after their folder (`ferplus_FER2013Valid.npz`), each with images
@@ -120,7 +120,7 @@ def unpack(arrays: list[Path], folder: Path) -> dict[str, int]:
         shapes = faces.shape[1:] == (SIDE, SIDE) and faces.dtype == np.uint8
         if not shapes or votes.shape != (len(faces), 10) or names.shape != (len(faces),):
             raise DataError(f"{file}: images are {faces.dtype} {faces.shape}, votes {votes.shape}")
-        place = folder / FOLDERS[split]
+        place = folder.expanduser() / FOLDERS[split]
         with writing_to(place):
             place.mkdir(parents=True, exist_ok=True)
             with open(place / "label.csv", "w", newline="") as table:

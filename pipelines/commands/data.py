@@ -89,17 +89,16 @@ def _show_check(report: dict[str, Any]) -> None:
 
 def unpack(
     arrays: Annotated[list[Path], typer.Argument(help="FER+ as .npz: images, votes, names.")],
-    folder: Annotated[Path, typer.Argument(help="Where to write pictures and votes.")],
+    set_: Set = [],
+    file: Params = PARAMS,
     as_json: Json = False,
 ) -> None:
-    """Write FER+ faces that lie in arrays as pictures, for `data.name: ferplus`.
+    """Write FER+ faces that lie in arrays as pictures with their votes, below data.root.
 
-    Example: emocache unpack ferplus_FER2013Train.npz ferplus_FER2013Valid.npz data/ferplus
+    Example: emocache unpack FER2013Valid.npz --set data.name=ferplus --set data.root=data/ferplus
     """
-    from extract.datasets.ferplus import unpack as write
-
-    made = write(arrays, folder)
-    say({"folder": str(folder), "faces": made}, as_json, _show_unpacked)
+    made = stages.unpack(params.load(file, set_), arrays)
+    say(made, as_json, _show_unpacked)
 
 
 def _show_unpacked(made: dict[str, Any]) -> None:

@@ -207,7 +207,7 @@ def test_the_demo_wants_its_own_settings(emocache, folder):
 
 
 def test_a_bug_shows_its_traceback(emocache, folder, monkeypatch):
-    def broken(settings):
+    def broken(settings, progress):
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(stages, "prepare", broken)
@@ -216,7 +216,7 @@ def test_a_bug_shows_its_traceback(emocache, folder, monkeypatch):
 
 
 def test_a_stop_says_that_work_is_kept(emocache, folder, monkeypatch):
-    def stopped(settings):
+    def stopped(settings, progress):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(stages, "prepare", stopped)
@@ -259,6 +259,7 @@ def emotic(folder, pictures) -> Path:
             (root / path.name).symlink_to(path)
     text = (folder / "params.yaml").read_text()
     text = text.replace("name: demo ", "name: emotic ").replace("root: data/demo ", "root: emotic ")
+    text = text.replace("follow_links: false", "follow_links: true")
     (folder / "params.yaml").write_text(text)
     return root
 
@@ -466,7 +467,8 @@ def test_a_dropped_person_is_counted_beside_every_result(emocache, workplace, pi
             path, root
         )
     add_person(root, "[9000, 9000, 9100, 9200]")
-    here = ("--set", "data.root=emotic", "--set", "train.epochs=1", "--json")
+    here = ("--set", "data.root=emotic", "--set", "data.follow_links=true")
+    here = (*here, "--set", "train.epochs=1", "--json")
     rows = answer(emocache("prepare", *here))["rows"]["persons"]
     assert (rows["new"], rows["kept"]) == (1, 37)
     assert answer(emocache("extract", *here))["networks"] == []

@@ -94,7 +94,7 @@ def audit(root: Path, near: float = NEAR, progress: Progress = silent) -> Audit:
     """
     index = Index.read(root)
     counted = np.flatnonzero(index.person_status != "removed")
-    pictures = _Pictures(root, index, near)
+    pictures = Pictures(root, index, near)
     boxes = _Boxes(index, counted, pictures)
     names = sorted(set(index.splits[counted].tolist()), key=split_order)
     persons = {name: counted[index.splits[counted] == name] for name in names}
@@ -130,7 +130,7 @@ def leaked_persons(root: Path, split: str, near: float = NEAR) -> np.ndarray:
     before = FITTED[: FITTED.index(split)] if split in FITTED else FITTED
     counted = index.wanted("persons")
     here, there = (counted[np.isin(index.splits[counted], names)] for names in ([split], before))
-    pictures = _Pictures(root, index, near)
+    pictures = Pictures(root, index, near)
     leaked = pictures.shared(here, there)[0]
     for first, _, _ in pictures.near(here, there):
         leaked |= np.isin(index.picture_rows[here], first)
@@ -140,14 +140,14 @@ def leaked_persons(root: Path, split: str, near: float = NEAR) -> np.ndarray:
 def gaps(root: Path) -> list[str]:
     """What keeps near-duplicates in the cache at `root` from being found, in sentences; none where
     every picture can be compared. Raises CacheError where index or view is absent or damaged."""
-    return _Pictures(root, Index.read(root), NEAR).gaps()
+    return Pictures(root, Index.read(root), NEAR).gaps()
 
 
 def _overlap(
     splits: tuple[str, str],
     some: np.ndarray,
     others: np.ndarray,
-    pictures: "_Pictures",
+    pictures: "Pictures",
     boxes: "_Boxes",
     step: Callable[[], None],
 ) -> Overlap:
@@ -196,7 +196,7 @@ def _repeats(split: str, persons: np.ndarray, boxes: "_Boxes") -> Repeats:
     )
 
 
-class _Pictures:
+class Pictures:
     """Which pictures are the same, and how alike the others are."""
 
     def __init__(self, root: Path, index: Index, near: float):
@@ -249,19 +249,19 @@ class _Pictures:
     def blocks(self, some: np.ndarray, others: np.ndarray) -> int:
         """How many times `near` yields."""
         a, b = (-(-len(self._compared(persons)) // BLOCK) for persons in (some, others))
-        return a * b
+        return a * (a + 1) // 2 if some is others else a * b
 
     def near(
         self, some: np.ndarray, others: np.ndarray
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Block by block: pictures of `some` persons, and other pictures of the `others` that are
-        near to them, as rows; and their cosines."""
+        near to them, as rows; and their cosines. With `some` as `others` each two come once."""
         a, b = self._compared(some), self._compared(others)
         both = np.intersect1d(a, b)
         for start in range(0, len(a), BLOCK):
             left = a[start : start + BLOCK]
             x = self._unit(left)
-            for at in range(0, len(b), BLOCK):
+            for at in range(start if some is others else 0, len(b), BLOCK):
                 right = b[at : at + BLOCK]
                 cosines = x @ self._unit(right).T
                 i, j = np.divmod(np.flatnonzero(cosines >= self.least), len(right))
@@ -289,7 +289,7 @@ class _Pictures:
 class _Boxes:
     """Pairs of persons in one picture whose boxes are one person's, among those that count."""
 
-    def __init__(self, index: Index, counted: np.ndarray, pictures: _Pictures):
+    def __init__(self, index: Index, counted: np.ndarray, pictures: Pictures):
         self.splits, self.pictures = index.splits, pictures
         (which,) = pictures.of(counted)
         self.first, self.second, self.alike = _alike(counted, which, index.boxes)

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +45,9 @@ class Tables:
         self._old_persons = len(self.persons)
         known = occurrences(self.persons)
         self._person_rows = {occurrence: row for row, occurrence in enumerate(known)}
+        self._rows_of: dict[str, list[int]] = defaultdict(list)
+        for row, entry in enumerate(self.persons):
+            self._rows_of[entry["id"]].append(row)
         self._was_removed = [
             {row for row, entry in enumerate(table) if entry["status"] == "removed"}
             for table in (self.pictures, self.persons)
@@ -114,8 +117,30 @@ class Tables:
         picture.update(group=group, attributes=attributes)
         picture.update(status=probe.status, reason=probe.reason)
 
-    def add_persons(self, record: PictureRecord, row: int, probe: Probe, choose: Choose) -> None:
-        """The persons of a picture, in the annotation's order."""
+    def add_persons(
+        self,
+        records: Sequence[PictureRecord],
+        rows: Mapping[str, int],
+        probes: Mapping[str, Probe],
+        choose: Choose,
+    ) -> None:
+        """The persons of all pictures, in the annotation's order; rows, probes: by path."""
+        found = [
+            one
+            for record in records
+            for one in self._found(record, rows[record.path], probes[record.path], choose)
+        ]
+        for one in found:
+            one.at = self._known_row(one)
+        for one in found:
+            if one.at is None:
+                one.at = self._moved_row(one)
+            self._add(one, one.at)
+
+    def _found(
+        self, record: PictureRecord, row: int, probe: Probe, choose: Choose
+    ) -> Iterator["_Found"]:
+        """The persons of one picture, each placed in it."""
         picture = self.pictures[row]
         annotated = (record.width, record.height) if record.width and record.height else None
         header = probe.header
@@ -125,28 +150,63 @@ class Tables:
             self.counts["pictures whose size differs from the annotation"] += 1
         for person in record.persons:
             placed = self._placed(person, row, annotated, header, choose)
-            status, reason = placed.status, placed.reason
-            if person.status != "ok":
-                status, reason = person.status, person.reason
-            split = self._split(person, record, picture["id"])
             nobody = placed.origin == "whole"
-            key = person_id(picture["id"], placed.box, placed.face, nobody), split
+            identity = person_id(picture["id"], placed.box, placed.face, nobody)
+            key = identity, self._split(person, record, picture["id"])
             time = self._times[key]
             self._times[key] += 1
-            self._splits[row].add(split)
-            at = self._row_of((*key, time), person, record, annotated)
-            if time and status in ("ok", "unlabelled"):
-                first = self._first[key]
-                if status == "ok" and self.persons[first]["status"] == "unlabelled":
-                    # The copy with labels counts, in the row that the person has.
-                    self._fill_person(self.persons[first], key, row, placed, person, "ok", "")
-                    self.counts["persons without labels, annotated again with some"] += 1
-                status, reason = self._repeated(person, first)
-            self._first.setdefault(key, at)
-            self.counts["persons with a bad box"] += status == "bad_box"
-            if picture["status"] != "ok":
-                status, reason = picture["status"], picture["reason"]
-            self._fill_person(self.persons[at], key, row, placed, person, status, reason)
+            self._splits[row].add(key[1])
+            yield _Found(record, person, row, placed, key, time, annotated)
+
+    def _known_row(self, one: "_Found") -> int | None:
+        """The row that this person had in this split, which nobody else then takes."""
+        at = self._person_rows.get((*one.key, one.time))
+        path = one.record.path
+        if at is None and path in self._now_readable:
+            # Annotated before the picture could be read: the row knows the path only.
+            header = _annotated_header(one.annotated)
+            before, _, _ = place(one.person.box or NO_BOX, one.annotated, header)
+            face = None
+            if one.person.face is not None:
+                face, why, _ = place(one.person.face, one.annotated, header)
+                face = None if why else face
+            identity = person_id(_placeholder(path), before, face)
+            split = self._split(one.person, one.record, _placeholder(path))
+            at = self._person_rows.get((identity, split, one.time))
+        if at in self._seen_persons:
+            return None
+        if at is not None:
+            self._seen_persons.add(at)
+        return at
+
+    def _moved_row(self, one: "_Found") -> int:
+        """The row that this person had in another split, whose features are right in this one as
+        well; else a new row."""
+        free = (row for row in self._rows_of[one.key[0]] if row not in self._seen_persons)
+        at = next(free, len(self.persons))
+        if at == len(self.persons):
+            self.persons.append({})
+        self._seen_persons.add(at)
+        return at
+
+    def _add(self, one: "_Found", at: int) -> None:
+        person, placed, key = one.person, one.placed, one.key
+        status, reason = placed.status, placed.reason
+        if person.status != "ok":
+            status, reason = person.status, person.reason
+        if one.time and status in ("ok", "unlabelled"):
+            first = self._first[key]
+            if status == "ok" and self.persons[first]["status"] == "unlabelled":
+                # The copy with labels counts, in the row that the person has.
+                self._fill_person(self.persons[first], key, one.row, placed, person, "ok", "")
+                self.counts["persons without labels, annotated again with some"] += 1
+            status, reason = self._repeated(person, first)
+        self._first.setdefault(key, at)
+        self.counts["persons with a bad box"] += status == "bad_box"
+        picture = self.pictures[one.row]
+        if picture["status"] != "ok":
+            status, reason = picture["status"], picture["reason"]
+        self._fill_person(self.persons[at], key, one.row, placed, person, status, reason)
 
     def _placed(
         self,
@@ -177,32 +237,6 @@ class Tables:
     def _split(self, person: PersonRecord, record: PictureRecord, identity: str) -> str:
         group = self.splitter.group(record.path, record.group)
         return self.splitter.split(person.split, record.path, group, identity)
-
-    def _row_of(
-        self,
-        occurrence: tuple[str, str, int],
-        person: PersonRecord,
-        record: PictureRecord,
-        annotated: tuple[int, int] | None,
-    ) -> int:
-        """The row of a person: the one it had, else a new one."""
-        at = self._person_rows.get(occurrence)
-        if at is None and record.path in self._now_readable:
-            # Annotated before the picture could be read: the row knows the path only.
-            known = _placeholder(record.path)
-            header = _annotated_header(annotated)
-            before, _, _ = place(person.box or NO_BOX, annotated, header)
-            face = None
-            if person.face is not None:
-                face, why, _ = place(person.face, annotated, header)
-                face = None if why else face
-            was = person_id(known, before, face), self._split(person, record, known), occurrence[2]
-            at = self._person_rows.get(was)
-        if at is None or at in self._seen_persons:
-            at = len(self.persons)
-            self.persons.append({})
-        self._seen_persons.add(at)
-        return at
 
     def _repeated(self, person: PersonRecord, first: int) -> tuple[str, str]:
         """Status and reason of a person that stands in the row `first` already."""
@@ -248,6 +282,22 @@ class Tables:
             for row, entry in enumerate(table):
                 if row not in seen:
                     entry.update(status="removed", reason="no longer in the data set")
+
+
+@dataclass
+class _Found:
+    """A person of the annotation. row: of the picture; key: id and split; time: which of its
+    repeats there it is; annotated: the size of the picture that boxes were drawn in; at: its
+    row."""
+
+    record: PictureRecord
+    person: PersonRecord
+    row: int
+    placed: "_Placed"
+    key: tuple[str, str]
+    time: int
+    annotated: tuple[int, int] | None
+    at: int | None = None
 
 
 @dataclass(frozen=True)

@@ -178,15 +178,17 @@ def _merge(
         and any(_sought(person, faces_do) for person in record.persons)
     }
     chosen = look(source, tables, sorted(boxless))
-    for record in source.records:
-        persons = [
-            as_target(person, dataset.kind, source.kind, dataset.labels)
-            for person in record.persons
-        ]
-        path = record.path
-        tables.add_persons(
-            replace(record, persons=persons), rows[path], source.probes[path], chosen
+    records = [
+        replace(
+            record,
+            persons=[
+                as_target(person, dataset.kind, source.kind, dataset.labels)
+                for person in record.persons
+            ],
         )
+        for record in source.records
+    ]
+    tables.add_persons(records, rows, source.probes, chosen)
     tables.finish()
     about_faces = any(p.face and p.box is None for r in source.records for p in r.persons)
     said = [dataset.note, splitter.said()]

@@ -7,8 +7,10 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from cache.apart import as_csv, set_apart
 from cache.audit import NEAR, audit
 from cache.contents import contents, weights_in_words
+from cache.files import write_atomic, writing_to
 from pipelines import settings as params
 from pipelines import stages
 from pipelines.console import PARAMS, Json, Params, Set, bar, escape, out, say, untrained
@@ -228,6 +230,56 @@ def cache_audit(
     with bar("audit: blocks of pictures", as_json) as progress:
         found = audit(settings.cache.root, near, progress).as_dict()
     say(found, as_json, _show_audit)
+
+
+@app.command("split")
+def cache_split(
+    target: Annotated[Path, typer.Argument(metavar="FILE.csv", help="Where to write it.")],
+    near: Annotated[
+        float,
+        typer.Option(min=0.0, max=1.0, help="Least cosine of two pictures that count as one."),
+    ] = NEAR,
+    set_: Set = [],
+    file: Params = PARAMS,
+    as_json: Json = False,
+) -> None:
+    """Write splits in which no picture looks like one of another split, for data.split.file.
+
+    Pictures that look the same go together to the split that has most of their persons. The cache
+    stays as it is; `emocache prepare --set data.split.file=FILE.csv` takes the splits over.
+
+    Example: emocache cache split splits.csv
+    """
+    settings = params.load(file, set_)
+    with bar("split: blocks of pictures", as_json) as progress:
+        found = set_apart(settings.cache.root, near, progress)
+    with writing_to(target):
+        write_atomic(target, as_csv(found.splits))
+    moved = {f"{a} to {b}": n for (a, b), n in sorted(found.moved.items())}
+    persons = {name: {"before": a, "after": b} for name, (a, b) in found.persons.items()}
+    result = {
+        "file": str(target),
+        "near": found.near,
+        "clusters": found.clusters,
+        "persons": persons,
+        "moved": moved,
+        "notes": list(found.notes),
+    }
+    say(result, as_json, _show_split)
+
+
+def _show_split(found: dict[str, Any]) -> None:
+    table = Table("split", "persons before", "after")
+    for name, number in found["persons"].items():
+        table.add_row(escape(name), f"{number['before']:,}", f"{number['after']:,}")
+    out.print(table)
+    out.print(
+        f"{found['clusters']:,} clusters of pictures that look the same (cosine {found['near']:g} "
+        f"or more) stood in several splits; persons moved: {escape(counts(found['moved']))}"
+    )
+    for note in found["notes"]:
+        out.print(f"[yellow]{escape(note)}[/]")
+    out.print(f"now: emocache prepare --set data.split.file={escape(found['file'])}")
 
 
 KINDS = {

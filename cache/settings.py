@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
@@ -37,6 +38,20 @@ def sentence(error: Mapping[str, Any], section: str = "", hint: str = "") -> str
         return f"{path}: should be a path (got {given!r})"
     said = error["msg"].removeprefix("Value error, ").replace("Input should", "should")
     return f"{path}: {said.replace(' after validation', '')} (got {given!r})"
+
+
+class Once(yaml.constructor.BaseConstructor):
+    """For a YAML loader that refuses a key given twice, of which it would quietly take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: list[Any] = []
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key.value} is given twice", key.start_mark
+                )
+            seen.append(key.value)
+        return super().construct_mapping(node, deep)
 
 
 class Cache(Section):

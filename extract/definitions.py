@@ -7,6 +7,11 @@ from typing import Any
 import yaml
 
 from cache.errors import DataError, did_you_mean, first_line
+from cache.settings import Once
+
+
+class _Words(Once, yaml.BaseLoader):
+    """`no` is a word."""
 
 
 def shipped(name: str) -> dict[str, str]:
@@ -21,8 +26,8 @@ def read(file: Path) -> dict[str, str]:
     """Labels and their definitions from a YAML file of the user's: `label: sentence` a line; a
     label without a sentence is defined by its name. Raises DataError for anything else."""
     try:
-        found: Any = yaml.load(file.expanduser().read_bytes(), yaml.BaseLoader)  # `no` is a word
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        found: Any = yaml.load(file.expanduser().read_bytes(), _Words)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise DataError(f"{file} is no YAML of labels: {first_line(error)}") from error
     if isinstance(found, list) and all(isinstance(label, str) for label in found):
         found = dict.fromkeys(found, "")

@@ -119,7 +119,7 @@ def place(root: Path, path: str, follow_links: bool = False) -> Path:
         raise PictureError("the path is not below data.root: it is not opened")
     try:
         found = (root / path).resolve()
-    except (OSError, RuntimeError) as error:  # links in a circle
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, half a character
         raise PictureError(f"the path leads nowhere: {first_line(error)}", "missing") from error
     if not follow_links and not found.is_relative_to(root):
         raise PictureError(

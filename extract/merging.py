@@ -181,8 +181,9 @@ class Tables:
 
     def _moved_row(self, one: "_Found") -> int:
         """The row that this person had in another split, whose features are right in this one as
-        well; else a new row."""
-        free = (row for row in self._rows_of[one.key[0]] if row not in self._seen_persons)
+        well; else a new row. A repeat gets a new row, as it must come after the first."""
+        known = () if one.time else self._rows_of[one.key[0]]
+        free = (row for row in known if row not in self._seen_persons)
         at = next(free, len(self.persons))
         if at == len(self.persons):
             self.persons.append({})
@@ -228,7 +229,8 @@ class Tables:
             box, reason, notes = place(person.box, annotated, header)
             self.counts.update(notes)
             return _Placed(box, face, "annotated", "bad_box" if reason else "ok", reason)
-        if header is None:  # nobody can be looked for; the picture's own status counts
+        # Nobody can be looked for; the picture's own status counts.
+        if header is None or self.pictures[row]["status"] != "ok":
             return _Placed(NO_BOX, face, "found", "ok", "")
         found = choose(row, (header.width, header.height), face)
         box = NO_BOX if found.box is None else found.box

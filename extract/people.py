@@ -263,14 +263,15 @@ class Finder:
             )
         return found
 
-    def said(self, about_faces: bool) -> str:
-        """How people were found, in words, for every result; about_faces: about annotated ones."""
+    def said(self, about_faces: bool, chosen: bool) -> str:
+        """How people were found, in words, for every result; about_faces: some about annotated
+        ones; chosen: some by `people.choose`."""
         names = [name for view in self.views.values() for name in view.network_names()]
         noise = [name for name in names if not self.networks.weights(name).trained]
-        if about_faces:
-            rule = "about the annotated faces"
-        else:
-            rule = f"choose {self.settings.choose}"
-            rule += f", faces by {names[1]}" if len(names) > 1 else ""
+        rules = ["about the annotated faces"] if about_faces else []
+        if chosen:
+            faces = f", faces by {names[1]}" if len(names) > 1 else ""
+            rules.append(f"choose {self.settings.choose}{faces}")
+        rule = ", else ".join(rules)
         said = f"people found by {names[0]} ({rule})"
         return said + (f", UNTRAINED, random weights: {', '.join(noise)}" if noise else "")

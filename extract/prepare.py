@@ -124,7 +124,7 @@ def check(data: Data, workers: int = 4, progress: Progress = silent) -> Prepared
 
 
 def _read(data: Data, workers: int, progress: Progress) -> _Source:
-    dataset = open_dataset(data.name, data.root, data.file)
+    dataset = open_dataset(data.name, data.root, data.file, data.follow_links)
     kind = target_kind(dataset, data.target)
     own = dataset.definitions
     definitions = definitions_of(data.name, dataset.labels, own, data.definitions)
@@ -132,6 +132,9 @@ def _read(data: Data, workers: int, progress: Progress) -> _Source:
     if not any(record.persons for record in records):
         raise DataError(f"the {data.name} annotation in {data.root} has no persons: see data.root")
     paths = list(dict.fromkeys(record.path for record in records))
+    for path in paths:
+        if path.encode(errors="ignore").decode() != path:
+            raise DataError(f"the picture {path!r} has a name that is no UTF-8: rename it")
     root = dataset.root.resolve()
     probes: dict[str, Probe] = {}
     with ThreadPoolExecutor(workers) as pool:
@@ -193,7 +196,8 @@ def _merge(
     about_faces = any(p.face and p.box is None for r in source.records for p in r.persons)
     said = [dataset.note, splitter.said()]
     if finder and boxless:
-        said.append(finder.said(about_faces))
+        looked = [p for r in source.records for p in r.persons if _sought(p, faces_do)]
+        said.append(finder.said(any(p.face for p in looked), not all(p.face for p in looked)))
     if faces_do and about_faces:
         said.append("the annotated face alone stands for the person")
     index = _index(source, tables, "; ".join(one for one in said if one))

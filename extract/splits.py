@@ -101,7 +101,9 @@ def _listed(file: Path) -> Iterator[tuple[str, str]]:
     seen: dict[str, str] = {}
     try:
         with open(file.expanduser(), newline="", encoding="utf-8-sig") as lines:
-            for number, row in enumerate(csv.reader(lines), 1):
+            rows = csv.reader(lines)
+            for row in rows:
+                number = rows.line_num
                 if not row or (number == 1 and row == HEADER):
                     continue
                 if len(row) != 2 or row[1] not in SPLITS:

@@ -44,15 +44,20 @@ def as_target(
     if kind == native or person.status == "unlabelled":
         return person
     if kind == "distribution":
-        some = np.asarray(person.labels if person.votes is None else person.votes, np.float64)
+        voted = person.votes is not None and person.votes.any()
+        some = np.asarray(person.votes if voted else person.labels, np.float64)
         if not some.sum():
             return person
         return replace(person, labels=(some / some.sum()).astype(np.float32))
+    if not person.labels.any():
+        return person
     best = np.flatnonzero(person.labels == person.labels.max())
     one = np.zeros(len(names), np.float32)
     if len(best) > 1:
         tied = " and ".join(names[i] for i in best)
         reason = f"no label has the largest share alone: {tied}"
+        if person.status != "ok":  # what the reader found counts
+            return replace(person, labels=one, annotators=0)
         return replace(person, labels=one, annotators=0, status="unlabelled", reason=reason)
     one[best] = 1
     return replace(person, labels=one)

@@ -12,7 +12,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from cache.errors import SettingsError
-from cache.settings import Cache, Section, sentence
+from cache.settings import Cache, Once, Section, sentence
 from extract.settings import Data, Extract, People, Views, Weights
 from pipelines.demo.settings import Demo
 from train.settings import Evaluate, Train, Tune
@@ -98,18 +98,8 @@ def load(path: Path = Path("params.yaml"), overrides: Sequence[str] = ()) -> Set
         raise SettingsError("; ".join(_sentence(part) for part in error.errors())) from None
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that is given twice, of which YAML would quietly take the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = []
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{key.value} is given twice", key.start_mark
-                )
-            seen.append(key.value)
-        return super().construct_mapping(node, deep)
+class _Loader(Once, yaml.SafeLoader):
+    pass
 
 
 def _override(tree: dict[str, Any], text: str) -> None:

@@ -90,6 +90,7 @@ class Dataset(ABC):
     note: str
     kind: LabelKind = "multi"
     splits: tuple[str, ...] = ("train", "val", "test")
+    follow_links = False  # whether links may lead out of `root`: `data.follow_links`
     choosable = False  # whether `__init__` also takes the annotation below `root`, `data.file`
 
     def __init__(self, root: Path) -> None:
@@ -110,15 +111,17 @@ names = readers.names
 get_dataset = readers.get
 
 
-def open_dataset(name: str, root: Path, file: Path | None = None) -> Dataset:
+def open_dataset(
+    name: str, root: Path, file: Path | None = None, follow_links: bool = False
+) -> Dataset:
     """The data set `name` at `root`; file: its annotation, where there may be several. Raises
     SettingsError for an unknown name, and for a file where the reader has no choice of them."""
     reader: Callable[..., Dataset] = get_dataset(name)
-    if file is None:
-        return reader(root)
-    if not get_dataset(name).choosable:
+    if file is not None and not get_dataset(name).choosable:
         raise SettingsError(f"data.file: {name} has no choice of files; leave it null")
-    return reader(root, file)
+    found = reader(root) if file is None else reader(root, file)
+    found.follow_links = follow_links
+    return found
 
 
 def dataset(name: str) -> Callable[[type[Dataset]], type[Dataset]]:

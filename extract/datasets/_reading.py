@@ -16,11 +16,13 @@ from jaxtyping import Float32
 from cache.boxes import Box
 from cache.errors import DataError, did_you_mean, first_line
 from cache.index import SPLITS, LabelKind
-from extract.datasets import NAN
+from extract.datasets import NAN, Dataset
+from extract.images import is_below
 
 NO_BOX: Box = (NAN, NAN, NAN, NAN)
 LISTED = 3  # faults that a refusal quotes
 KEPT = 1000  # faults that are kept
+LINKS = "links to folders, not entered (data.follow_links)"
 OFF = 0.02  # how far from 1 rounded shares may sum
 PICTURES = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm")
 
@@ -74,18 +76,21 @@ class LabelNames:
         self, names: Sequence[str], counts: Counter[str], also: Mapping[str, str] | None = None
     ):
         self.names, self.counts = tuple(names), counts
-        self._places = {plain(name): i for i, name in enumerate(self.names)}
+        self._exact = {name: i for i, name in enumerate(self.names)}
+        spelt = Counter(plain(name) for name in self.names)  # no guess between two labels
+        self._places = {
+            plain(n): i for n, i in self._exact.items() if plain(n) and spelt[plain(n)] == 1
+        }
         for other, name in (also or {}).items():
-            self._places[plain(other)] = self.names.index(name)
+            self._places[plain(other)] = self._exact[name]
 
     def place(self, word: str, where: str) -> int:
         """Its number. Raises DataError, naming `where`, for a word that is no label."""
-        found = self._places.get(plain(word))
+        found = self._exact.get(word, self._places.get(plain(word)))
         if found is None:
             raise DataError(
-                f"{where} has the label {word!r}, which is none of the labels"
-                f"{did_you_mean(word, self.names)} Mend the annotation, or set data.name and "
-                "data.root"
+                f"{where} has the label {word!r}, which is none of the labels (mend it, or see "
+                f"data.name and data.root){did_you_mean(word, self.names)}"
             )
         if word not in self.names:
             self.counts[f"label spelt {word!r}"] += 1
@@ -107,6 +112,14 @@ def plain(label: str) -> str:
     """A label's letters and digits alone, in lower case: `Doubt / Confusion` is
     `doubtconfusion`."""
     return re.sub(r"[\W_]", "", label.lower())
+
+
+def names_in_use(words: Iterable[str]) -> list[str]:
+    """In alphabetical order; of spellings that differ in case and blanks alone, the first."""
+    found: dict[str, str] = {}
+    for word in sorted(set(words)):
+        found.setdefault(" ".join(word.split()).casefold(), word)
+    return sorted(found.values())
 
 
 # What a person is said to feel: names of labels, or shares by name.
@@ -135,7 +148,7 @@ def target_of(
     shares = np.zeros(len(names.names), np.float64)
     for name, share in answers.items():
         shares[names.place(name, where)] += share
-    if (shares < 0).any() or abs(shares.sum() - 1) > OFF:
+    if not ((shares >= 0).all() and abs(shares.sum() - 1) <= OFF):  # NaN is neither
         raise DataError(f"{where} has shares that sum to {shares.sum():g}, not 1")
     return (shares / shares.sum()).astype(np.float32)
 
@@ -163,7 +176,7 @@ def number(text: Any) -> float:
     """The number in a cell; NaN where there is none."""
     try:
         return float(text)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return NAN
 
 
@@ -181,12 +194,19 @@ def split_of(word: str) -> str:
     return next((split for split in SPLITS if low in SPLIT_WORDS[split]), "")
 
 
-def pictures_below(folder: Path, root: Path, counts: Counter[str]) -> list[str]:
-    """Paths, relative to `root`, of the pictures in a folder and below it, sorted; hidden files
-    are left out, other files counted. Links to folders are not entered."""
+def pictures_below(folder: Path, data: Dataset) -> list[str]:
+    """Paths, relative to the data root, of the pictures in a folder and below it, sorted. Hidden
+    files are left out; other files are counted, and links to folders that are not entered."""
     found = []
-    for place, folders, names in os.walk(folder):
+    root, counts, follow = data.root, data.counts, data.follow_links
+    if not follow and not folder.resolve().is_relative_to(root.resolve()):
+        counts[LINKS] += 1
+        return []
+    for place, folders, names in os.walk(folder, followlinks=follow):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        links = [name for name in folders if (Path(place) / name).is_symlink()]
+        if links and not follow:
+            counts[LINKS] += len(links)
         below = Path(place).relative_to(root).as_posix()
         for name in names:
             if name.startswith(".") or name in ("Thumbs.db", "desktop.ini"):
@@ -210,7 +230,7 @@ def found_below(root: Path, file: Path | None, pattern: str, what: str) -> Path:
     """The one file of that pattern in `root` or in a folder of it; or `file`, where it is given.
     Raises DataError where there is none, or more than one."""
     if file is not None:
-        if not (root / file).is_file():
+        if not is_below(file.as_posix()) or not (root / file).is_file():
             raise DataError(f"there is no {root / file}: set data.file to {what}")
         return root / file
     found = sorted([*root.glob(pattern), *root.glob(f"*/{pattern}")])

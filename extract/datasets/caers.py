@@ -56,7 +56,7 @@ class Caers(Dataset):
             yield from self._listed()
             return
         for folder in self._folders:
-            for path in pictures_below(folder, self.root, self.counts):
+            for path in pictures_below(folder, self):
                 name = PurePosixPath(path).parts[1]
                 yield self._picture(path, split_of(folder.name), self._names.place(name, path))
 
@@ -77,7 +77,7 @@ class Caers(Dataset):
                 seen.add(path)
                 yield self._line(path, cells, file.stem, where)
         if self._folders:
-            there = {p for f in self._folders for p in pictures_below(f, self.root, self.counts)}
+            there = {p for f in self._folders for p in pictures_below(f, self)}
             self.counts["pictures that no list names, left out"] += len(there - seen)
 
     def _present(self, path: str) -> str:

@@ -12,9 +12,10 @@ in the root.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from reprlib import repr as shortly
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from extract.datasets._reading import (
     finite,
     json_of,
     kind_of,
+    names_in_use,
     number,
     target_of,
 )
@@ -81,7 +83,7 @@ class Coco(Dataset):
         if own.is_file():
             self.definitions = read(own)
         else:
-            names = categories if used <= set(categories) else sorted(used)
+            names = categories if used <= set(categories) else names_in_use(used)
             self.definitions = {name: name for name in names}
         self.labels = tuple(self.definitions)
         self._names = LabelNames(self.labels, self.counts)
@@ -132,26 +134,25 @@ class Coco(Dataset):
         for one in self._sound(found, lists[0], file, "file_name"):
             of[one["id"]] = path = self._path(str(one["file_name"]), file)
             width, height = number(one.get("width")), number(one.get("height"))
-            size = (int(width), int(height)) if width >= 1 and height >= 1 else None
+            sane = 1 <= width < 2**31 and 1 <= height < 2**31
+            size = (int(width), int(height)) if sane else None
             if path in self._images and self._images[path].split != split:
                 self.counts["pictures in two files (the first one's split counts)"] += 1
             self._images.setdefault(path, _Image(path, split, size, []))
         for one in self._sound(found, lists[1], file, "image_id"):
             where = f"{file}, annotation {one['id']}"
-            if one["image_id"] not in of:
-                self._faults.add(f"{where} is of the image {one['image_id']}, which is not there")
+            image = one["image_id"]
+            if not isinstance(image, Hashable) or image not in of:
+                self._faults.add(f"{where} is of the image {shortly(image)}, which is not there")
             elif one.get("iscrowd"):
                 self.counts["crowds, left out"] += 1
             else:
-                answers = _answers(one, categories)
-                if answers is None:
-                    self._faults.add(
-                        f"{where} has the category {one.get('category_id')!r}, which is not there"
-                    )
+                try:
+                    answers = _answers(one, categories, where)
+                except DataError as error:
+                    self._faults.add(str(error))
                 else:
-                    self._take(
-                        self._images[of[one["image_id"]]], _box(one.get("bbox")), answers, where
-                    )
+                    self._take(self._images[of[image]], _box(one.get("bbox")), answers, where)
         return names
 
     def _take(
@@ -173,8 +174,9 @@ class Coco(Dataset):
         for at, one in enumerate(found[what]):
             if (
                 not isinstance(one, dict)
-                or not isinstance(one.get("id"), int | str)
+                or not _is_name(one.get("id"))
                 or key not in one
+                or (key != "image_id" and not _is_name(one[key]))
             ):
                 self._faults.add(f"{file}, {what}[{at}] has no id or no {key}")
             elif one["id"] in ids:
@@ -193,7 +195,7 @@ class Coco(Dataset):
         below = file.parent.relative_to(self.root).as_posix()
         ending = file.stem.rpartition("_")[2]
         for folder in ("", below, "images", ending, f"images/{ending}"):
-            if (self.root / folder / name).is_file():
+            if _is_file(self.root / folder / name):
                 return (Path(folder) / name).as_posix()
         return name
 
@@ -212,6 +214,20 @@ def _files(root: Path, file: Path | None) -> list[Path]:
     )
 
 
+def _is_name(given: Any) -> bool:
+    """Whether it names something: a whole number, or a text without halves of characters."""
+    if isinstance(given, str):
+        return not any("\ud800" <= sign <= "\udfff" for sign in given)
+    return isinstance(given, int) and not isinstance(given, bool)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long
+        return False
+
+
 def _split(file: Path) -> str:
     """Of a file: in its name, else its folder's."""
     for text in (file.stem, file.parent.name):
@@ -223,21 +239,24 @@ def _split(file: Path) -> str:
 
 
 def _answers(
-    one: Mapping[str, Any], categories: Mapping[Any, str]
-) -> dict[str, float] | list[str] | None:
-    """What an annotation says of the person; None for a category that is not there."""
+    one: Mapping[str, Any], categories: Mapping[Any, str], where: str
+) -> dict[str, float] | list[str]:
+    """What an annotation says of the person. Raises DataError for labels of another form, and for
+    a category that is not there."""
     given = one.get("labels")
     more = one.get("attributes")
     if given is None and isinstance(more, dict):
         given = more.get("emotions", more.get("emotion"))
     if isinstance(given, str):
-        return [given] if given else []
-    if isinstance(given, list) and all(isinstance(name, str) for name in given):
-        return list(given)
-    if isinstance(given, dict) and all(isinstance(v, int | float) for v in given.values()):
-        return dict(given)
-    name = categories.get(one.get("category_id"))
-    return None if name is None else [name]
+        given = [given] if given else []
+    if isinstance(given, list | dict) and all(isinstance(n, str) and _is_name(n) for n in given):
+        return {n: number(s) for n, s in given.items()} if isinstance(given, dict) else list(given)
+    if given is not None:
+        raise DataError(f"{where} has labels that are neither names nor shares: {shortly(given)}")
+    kind = one.get("category_id")
+    if not isinstance(kind, Hashable) or kind not in categories:
+        raise DataError(f"{where} has the category {shortly(kind)}, which is not there")
+    return [categories[kind]]
 
 
 def _box(given: Any) -> Box | None:

@@ -73,8 +73,9 @@ class EmoSet(Dataset):
     def _attributes(self, path: str) -> dict[str, Any]:
         """Those that the annotation has; none, and counted, where it cannot be read."""
         try:
-            found = json.loads(images.place(self.root.resolve(), path).read_bytes())
+            text = images.place(self.root.resolve(), path).read_bytes()
+            found = json.loads(text, parse_constant=lambda word: None)  # NaN is no JSON
             return {name: found[name] for name in ATTRIBUTES if found.get(name) not in (None, "")}
-        except (OSError, ValueError, AttributeError):
+        except (OSError, ValueError, AttributeError, RecursionError):
             self.counts["annotations that cannot be read, without attributes"] += 1
             return {}

@@ -36,13 +36,21 @@ class Emotion6(Dataset):
         """Pictures in the order of the file."""
         self.counts.clear()
         columns: list[int] = []
+        seen: set[str] = set()
         rows = rows_of(self._file, 3 + len(self.labels), "," if self._csv else "\t")
         for cells, where in rows:
             if not columns:
                 columns = [self._names.place(_emotion(cell), where) for cell in cells[3:]]
                 if sorted(columns) != list(range(len(self.labels))):
                     raise DataError(f"{where} does not name each of the seven emotions once")
+                rated = [_emotion(cell).lower() for cell in cells[1:3]]
+                if rated != ["valence", "arousal"]:
+                    raise DataError(f"{where} has {rated}, not valence and arousal: see data.root")
                 continue
+            if cells[0] in seen:
+                self.counts["pictures listed twice (the first line counts)"] += 1
+                continue
+            seen.add(cells[0])
             shares = np.zeros(len(self.labels), np.float32)
             shares[columns] = [number(cell) for cell in cells[3:]]
             yield self._picture(cells[0].replace("\\", "/"), shares, cells[1:3], where)
@@ -64,11 +72,15 @@ class Emotion6(Dataset):
         person = PersonRecord(
             None, "", shares if good else np.zeros_like(shares), annotators=int(good), vad=vad,
             status="ok" if good else "unlabelled",
-            reason="" if good else f"the shares sum to {total:g}",
+            reason="" if good else _why(shares, total),
         )  # fmt: skip
         searched = {"searched_for": name.partition("/")[0]} if "/" in name else {}
         folder = next((f for f in ("images/", "") if (self.root / (f + name)).exists()), "images/")
         return PictureRecord(folder + name, "", "Emotion6", None, None, [person], "", searched)
+
+
+def _why(shares: np.ndarray, total: float) -> str:
+    return "a share is below 0" if (shares < 0).any() else f"the shares sum to {total:g}"
 
 
 def _emotion(cell: str) -> str:

@@ -13,6 +13,7 @@ status `unlabelled`.
 import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from PIL import Image
@@ -21,7 +22,7 @@ from cache.errors import DataError, first_line
 from cache.files import writing_to
 from cache.index import SPLITS
 from extract.datasets import Dataset, PersonRecord, PictureRecord, dataset
-from extract.datasets._reading import finite, number, rows_of, table
+from extract.datasets._reading import PICTURES, finite, number, rows_of, table
 from extract.definitions import shipped
 
 FOLDERS = {"train": "FER2013Train", "val": "FER2013Valid", "test": "FER2013Test"}
@@ -54,13 +55,19 @@ class FerPlus(Dataset):
         """Faces in the order of the tables, train first."""
         self.counts.clear()
         rows = self._from_whole() if self._whole.is_file() else self._from_parts()
+        seen: set[str] = set()
         for name, split, votes, where in rows:
             if not name:  # a face of FER2013 that FER+ left out
                 self.counts["rows without a picture"] += 1
                 continue
             if not (np.isfinite(votes).all() and (votes >= 0).all()):
                 raise DataError(f"{where} has votes that are no counts: see data.root")
-            yield self._face(f"{self._inner}{FOLDERS[split]}/{name}", split, votes)
+            path = f"{self._inner}{FOLDERS[split]}/{name}"
+            if path in seen:
+                self.counts["faces listed twice (the first row counts)"] += 1
+                continue
+            seen.add(path)
+            yield self._face(path, split, votes)
 
     def _from_whole(self) -> Iterator[tuple[str, str, np.ndarray, str]]:
         columns = (*self.labels, *OTHERS)
@@ -111,23 +118,25 @@ def unpack(arrays: Sequence[Path], folder: Path) -> dict[str, int]:
         if split is None:
             raise DataError(f"{file} is named after none of {', '.join(FOLDERS.values())}")
         try:
-            with np.load(file, allow_pickle=False) as held:
+            # Opened here: numpy leaves a damaged file open.
+            with open(file, "rb") as data, np.load(data, allow_pickle=False) as held:
                 faces, votes, names = held["images"], held["votes"], held["names"]
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
             raise DataError(
                 f"{file} does not hold images, votes, names: {first_line(error)}"
             ) from error
         shapes = faces.shape[1:] == (SIDE, SIDE) and faces.dtype == np.uint8
         if not shapes or votes.shape != (len(faces), 10) or names.shape != (len(faces),):
             raise DataError(f"{file}: images are {faces.dtype} {faces.shape}, votes {votes.shape}")
+        for name in map(str, names):
+            if Path(name).name != name or Path(name).suffix.lower() not in PICTURES:
+                raise DataError(f"{file} names the picture {name!r}, which is no picture's name")
         place = folder.expanduser() / FOLDERS[split]
         with writing_to(place):
             place.mkdir(parents=True, exist_ok=True)
             with open(place / "label.csv", "w", newline="") as table:
                 rows = csv.writer(table)
                 for face, name, given in zip(faces, names, votes, strict=True):
-                    if Path(str(name)).name != str(name):
-                        raise DataError(f"{file} names the picture {name!r}, which is no file name")
                     Image.fromarray(face).save(place / str(name))
                     rows.writerow([name, f"(0, 0, {SIDE}, {SIDE})", *given.tolist()])
         written[split] = len(faces)

@@ -45,7 +45,7 @@ class Folders(Dataset):
         self.counts.clear()
         for split, folder in self._classes:
             labels = self._names.one(self._names.place(folder.name, str(folder)))
-            for path in pictures_below(folder, self.root, self.counts):
+            for path in pictures_below(folder, self):
                 person = PersonRecord(None, split, labels)
                 yield PictureRecord(path, split, self.title, None, None, [person])
 

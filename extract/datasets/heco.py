@@ -5,6 +5,7 @@ with a row a person, wherever it lies below the root; pictures beside it, in the
 folder of either. `Happinesst` is Happiness. There is no official split.
 """
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from cache.errors import DataError
 from extract.datasets import NAN, Dataset, PersonRecord, PictureRecord, dataset
 from extract.datasets._reading import NO_BOX, LabelNames, finite, found_below, number, table
 from extract.definitions import shipped
+from extract.images import is_below
 
 COLUMNS = ("Image", "xmin", "ymin", "xmax", "ymax", "Category")
 RATINGS = ("Valence", "Arousal", "Dominance")
@@ -38,18 +40,22 @@ class Heco(Dataset):
         """Pictures in the order in which the CSV names them first."""
         self.counts.clear()
         persons: dict[str, list[PersonRecord]] = {}
-        more: dict[str, dict[str, list[float]]] = {}
+        more: dict[str, dict[str, list[float | None]]] = {}
+        paths: dict[str, str] = {}
         for cells, where in table(self._csv, COLUMNS):
             name = cells["Image"].replace("\\", "/")
             if not name:
                 raise DataError(f"{where} has no Image: see data.root")
-            persons.setdefault(name, []).append(self._person(cells, where))
-            others = more.setdefault(name, {"Label_SA": [], "Label_CA": []})
+            if name not in paths:
+                paths[name] = self._path(name)
+            path = paths[name]
+            persons.setdefault(path, []).append(self._person(cells, where))
+            others = more.setdefault(path, {"Label_SA": [], "Label_CA": []})
             for column, values in others.items():
-                values.append(number(cells.get(column)))
-        for name, people in persons.items():
-            known = {k: v for k, v in more[name].items() if any(x == x for x in v)}
-            path = self._path(name)
+                score = number(cells.get(column))
+                values.append(score if math.isfinite(score) else None)
+        for path, people in persons.items():
+            known = {k: v for k, v in more[path].items() if any(x is not None for x in v)}
             yield PictureRecord(path, "", "HECO", None, None, people, attributes=known)
 
     def _person(self, cells: dict[str, str], where: str) -> PersonRecord:
@@ -72,6 +78,8 @@ class Heco(Dataset):
 
     def _path(self, name: str) -> str:
         """The picture below the root: beside the CSV or above it, or in a folder there."""
+        if not is_below(name):
+            return name
         for place in (self.root, self._csv.parent):
             for folder in ("", "images", "Images", "image", "Data", "data", "Image"):
                 if (place / folder / name).is_file():

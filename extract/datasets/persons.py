@@ -29,6 +29,7 @@ from extract.datasets._reading import (
     finite,
     kind_of,
     lines_of,
+    names_in_use,
     target_of,
 )
 from extract.definitions import read
@@ -38,6 +39,10 @@ NAMES = ("persons.csv", "persons.jsonl")
 SIDES = ("x1", "y1", "x2", "y2")
 Sides = Annotated[list[float], Field(min_length=4, max_length=4)]
 Rating = Annotated[float, Field(allow_inf_nan=False)]
+Pixels = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Label = Annotated[str, Field(pattern=r"\S")]
+Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Text = Annotated[str, Field(max_length=1000)]  # a limit also refuses halves of characters
 
 
 class Line(BaseModel):
@@ -47,7 +52,7 @@ class Line(BaseModel):
     model_config = ConfigDict(extra="forbid", title="A person, a line of persons.jsonl")
 
     path: str = Field(min_length=1, description="the picture, from data.root")
-    labels: list[str] | dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(
+    labels: list[Label] | dict[Label, Share] = Field(
         description="the names of the labels; or shares that sum to 1, by name"
     )
     box: Sides | None = Field(None, description="the person; null: they are looked for")
@@ -55,15 +60,15 @@ class Line(BaseModel):
     split: Literal["train", "val", "test"] | None = Field(
         None, description="in every line or in none; none: splits are drawn, see data.split"
     )
-    group: str = Field("", description="film, subject or video, which no two splits share")
+    group: Text = Field("", description="film, subject or video, which no two splits share")
     id: str | None = Field(None, description="of your own; no two lines have the same")
-    width: int | None = Field(None, ge=1, description="of the picture that boxes were drawn in")
-    height: int | None = Field(None, ge=1, description="of the picture that boxes were drawn in")
+    width: Pixels | None = Field(None, description="of the picture that boxes were drawn in")
+    height: Pixels | None = Field(None, description="of the picture that boxes were drawn in")
     valence: Rating | None = None
     arousal: Rating | None = None
     dominance: Rating | None = None
-    gender: str = ""
-    age: str = ""
+    gender: Text = ""
+    age: Text = ""
     attributes: dict[str, Any] = Field({}, description="what else is known of the picture")
 
 
@@ -101,7 +106,7 @@ class Persons(Dataset):
         self.splits = tuple(s for s in ("train", "val", "test") if s in splits)
         every = [line.labels for line in lines]
         own = self.root / "labels.yaml"
-        names = sorted({name for answers in every for name in answers})
+        names = names_in_use(name for answers in every for name in answers)
         self.definitions = read(own) if own.is_file() else {name: name for name in names}
         self.labels = tuple(self.definitions)
         self._names = LabelNames(self.labels, self.counts)
@@ -171,7 +176,8 @@ class Persons(Dataset):
             line = Line.model_validate(given)
         except ValidationError as error:
             for part in error.errors(include_url=False):
-                self._faults.add(f"{where}: {_said(part)}")
+                if _of_the_form(part, given):
+                    self._faults.add(f"{where}: {_said(part)}")
             return None
         line.path = line.path.replace("\\", "/")
         if not is_below(line.path):
@@ -182,8 +188,11 @@ class Persons(Dataset):
 
 def _the_file(root: Path, file: Path | None) -> Path:
     if file is not None:
-        if not (root / file).is_file() or file.suffix not in (".csv", ".jsonl"):
-            raise DataError(f"{root / file} is no .csv or .jsonl file: see data.file")
+        there = is_below(file.as_posix()) and (root / file).is_file()
+        if not there or file.suffix not in (".csv", ".jsonl"):
+            raise DataError(
+                f"{root / file} is no .csv or .jsonl file below data.root: see data.file"
+            )
         return root / file
     found = [root / name for name in NAMES if (root / name).is_file()]
     if len(found) != 1:
@@ -235,10 +244,21 @@ def _of_cells(cells: dict[str, str]) -> dict[str, Any]:
             given[what] = ["nan" if side is None else side for side in sides]
     words = [word.strip() for word in cells.get("labels", "").split(";") if word.strip()]
     pairs = [word.rpartition("=") for word in words]
-    shares = bool(words) and all(equals for _, equals, _ in pairs)
-    given["labels"] = {name.strip(): share for name, _, share in pairs} if shares else words
+    if any(equals for _, equals, _ in pairs):  # a share that is missing is no number
+        given["labels"] = {(n if eq else s).strip(): s if eq else "" for n, eq, s in pairs}
+    else:
+        given["labels"] = words
     more = {n.partition(".")[2]: given.pop(n) for n in list(given) if n.startswith("attributes.")}
     return given | ({"attributes": more} if more else {})
+
+
+def _of_the_form(error: Any, given: Any) -> bool:
+    """Whether an error about labels is of the form that they have: pydantic tries names, then
+    shares."""
+    if len(error["loc"]) < 2 or error["loc"][0] != "labels":
+        return True
+    form = "dict[" if isinstance(given["labels"], dict) else "list["
+    return str(error["loc"][1]).startswith(form)
 
 
 def _said(error: Any) -> str:

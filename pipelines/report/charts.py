@@ -223,7 +223,8 @@ def graphs(
         apart = np.where(np.eye(len(labels), dtype=bool) | ~np.isfinite(matrix), 0, matrix)
         top = float(apart.max()) or 1.0
         symmetric = np.allclose(apart, apart.T, atol=1e-4)
-        order = np.argsort(-(np.triu(apart) if symmetric else apart), axis=None, kind="stable")
+        once = np.triu(apart) if symmetric else apart
+        order = np.argsort(-once, axis=None, kind="stable")
         pairs = [divmod(int(place), len(labels)) for place in order[:PAIRS]]
         found.append(
             {
@@ -243,7 +244,7 @@ def graphs(
                 "pairs": [
                     (f"{labels[i]} {sign} {labels[j]}", float(apart[i, j]))
                     for i, j in pairs
-                    if apart[i, j] > 0
+                    if once[i, j] > 0
                 ],
             }
         )

@@ -59,6 +59,10 @@ class ReportData:
     similarity: np.ndarray | None = None  # (C, C): cosine of the definitions, from 0
 
 
+# What is to be said of a box that is not a person's own.
+STANDS = {"whole": ("nobody found: the whole picture",), "face": ("the annotated face alone",)}
+
+
 def read_results(results: Results) -> dict[str, Any]:
     """The files of a results folder, ready for `ReportData(**read_results(results), ...)`."""
     tables = {
@@ -119,7 +123,10 @@ def gather(settings: Settings, results: Results) -> ReportData:
                 name=f"person {row}",
                 picture=_path(index, int(shown.picture_rows[n]), settings),
                 mark=(mark := PersonMark.seen(seen, n)),
-                notes=["no face found"] if seen.faces and not mark.face else [],
+                notes=[
+                    *(["no face found"] if seen.faces and not mark.face else []),
+                    *STANDS.get(index.persons["origin"][int(row)].as_py(), ()),
+                ],
                 **_answer(shown, n, kind, thresholds),
             )
             for n, row in enumerate(shown.person_rows.tolist())

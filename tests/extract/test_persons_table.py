@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -287,9 +288,7 @@ def test_missing_labels_are_a_fault_in_json_lines(own):
 
 def test_ids_that_stand_twice_name_both_lines(own):
     own.jsonl(person(id="x"), person(id="y", box=[2, 2, 9, 9]), person(id="x", box=[3, 3, 9, 9]))
-    assert own.faults() == [
-        "persons.jsonl, line 3: the id 'x' is that of persons.jsonl, line 1"
-    ]
+    assert own.faults() == ["persons.jsonl, line 3: the id 'x' is that of persons.jsonl, line 1"]
 
 
 def test_labels_beside_shares_are_a_fault(own):
@@ -380,7 +379,7 @@ def test_quoted_cells_may_hold_commas_quotes_and_line_breaks(own):
     own.csv('a.png,1,1,9,9,joy,"one, ""two""\nthree"', '"b.png" ,1,1,9,9,joy,', header=header)
     with pytest.raises(Faults):  # a blank after the quote is no CSV
         own.check()
-    own.csv('a.png,1,1,9,9,joy,"one, ""two""\nthree"', '../b.png,1,1,9,9,joy,', header=header)
+    own.csv('a.png,1,1,9,9,joy,"one, ""two""\nthree"', "../b.png,1,1,9,9,joy,", header=header)
     assert own.faults()[0].startswith("persons.csv, line 4: ")
     own.csv('a.png,1,1,9,9,joy,"one, ""two""\nthree"', "b.png,1,1,9,9,joy,", header=header)
     said = json.loads(own.index().pictures["attributes"].to_pylist()[0])
@@ -459,10 +458,8 @@ def test_a_size_that_no_picture_has_is_a_fault_or_a_row(own, path, side):
 
 def test_a_table_without_any_label_is_not_a_crash(own):
     own.csv("a.png,1,1,9,9,")
-    try:
+    with suppress(DataError):
         assert own.index().person_status.tolist() == ["unlabelled"]
-    except DataError:
-        pass
 
 
 # Which file
@@ -522,8 +519,8 @@ TABLES = st.lists(
 
 def inside(records) -> bool:
     """Whether the boxes that count lie in the picture."""
-    index_boxes = [box for box, status in records if status == "ok"]
-    return all(0 <= b[0] < b[2] <= SIZE[0] and 0 <= b[1] < b[3] <= SIZE[1] for b in index_boxes)
+    boxes = [box for box, status in records if status == "ok"]
+    return all(0 <= b[0] < b[2] <= SIZE[0] and 0 <= b[1] < b[3] <= SIZE[1] for b in boxes)
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -536,18 +533,18 @@ def test_any_table_is_read_or_refused(own, tmp_path_factory, lines, noise, place
         rows.append(FIRST | cells)
     header = ",".join("x1,y1,x2,y2" if name == "box" else name for name in CELLS)
     text = "\n".join([header, *(",".join(row[name] for name in CELLS) for row in rows)])
-    data = bytearray(text.encode())
-    data[place : place + len(noise)] = noise
-    (own.root / "persons.csv").write_bytes(data)
-    settings_ = Data(name="persons", root=own.root)
+    written = bytearray(text.encode())
+    written[place : place + len(noise)] = noise
+    (own.root / "persons.csv").write_bytes(written)
+    data_set = Data(name="persons", root=own.root)
     cache = tmp_path_factory.mktemp("any")
     try:
-        check(settings_)
+        check(data_set)
     except DataError as error:
         assert str(error)
         return
     try:
-        prepare(settings_, cache)
+        prepare(data_set, cache)
     except DataError as error:  # nobody is there to look for persons without a box
         assert "give a finder" in str(error)
         return
@@ -561,15 +558,40 @@ def test_any_table_is_read_or_refused(own, tmp_path_factory, lines, noise, place
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**20), 10**20) | st.floats() | st.text(max_size=4),
-    lambda some: st.lists(some, max_size=4) | st.dictionaries(st.text(max_size=4), some, max_size=2),
+    lambda some: (
+        st.lists(some, max_size=4) | st.dictionaries(st.text(max_size=4), some, max_size=2)
+    ),
     max_leaves=5,
 )
 
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.dictionaries(
-    st.sampled_from(["path", "box", "face", "labels", "split", "id", "width", "height", "valence",
-                     "attributes", "group", "gender"]), VALUES, max_size=2), min_size=1, max_size=4))
+@given(
+    st.lists(
+        st.dictionaries(
+            st.sampled_from(
+                [
+                    "path",
+                    "box",
+                    "face",
+                    "labels",
+                    "split",
+                    "id",
+                    "width",
+                    "height",
+                    "valence",
+                    "attributes",
+                    "group",
+                    "gender",
+                ]
+            ),
+            VALUES,
+            max_size=2,
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
 def test_any_values_in_json_lines_are_read_or_refused(own, changes):  # fmt: skip
     own.jsonl(*(person(**change) for change in changes))
     try:

@@ -183,8 +183,8 @@ def class_folders(folder: Folder, labels: Sequence[str], splits: Sequence[str] =
 
 def folders(folder: Folder) -> None:
     class_folders(folder, ["joy", "fear", "awe"], ["Training", "valid", "test"])
-    folder.picture("Training/joy/twin.png", 7)
-    folder.picture("Training/fear/twin.png", 7)
+    folder.picture("Training/joy/twin.png", 77)
+    folder.picture("Training/fear/twin.png", 77)
     folder.text("labels.yaml", "joy: feeling glad\nfear: feeling threatened\nawe:\n")
 
 
@@ -363,11 +363,10 @@ def persons_csv(folder: Folder) -> None:
 
 
 def persons_jsonl(folder: Folder) -> None:
+    rows = []
     for number, split in enumerate(("train", "val", "test")):
         folder.picture(f"{number}.png", number)
         folder.picture(f"more {number}.png", number + 10)
-    rows = []
-    for number, split in enumerate(("train", "val", "test")):
         shares = {"joy": 0.5, "fear": 0.25, "awe": 0.25}
         rows.append({"path": f"{number}.png", "labels": shares, "split": split})
         face = {"face": [20, 14, 30, 24], "valence": 3.5}

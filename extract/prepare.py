@@ -1,7 +1,8 @@
 """From a data set's annotation to the index of a cache: what is there, and what is wrong.
 
 An index is only ever added to. A picture is known again by its bytes, a person by picture, box
-and split, so features that were computed once stay right whatever happens to the annotation.
+and annotated face, so features that were computed once stay right whatever happens to the
+annotation, splits and rules.
 A picture that is missing or unreadable has no bytes to be known by: its id is `path:<path>`
 until it can be read, and its rows keep their numbers then.
 """

@@ -45,6 +45,9 @@ class Found(View):
         more = self.settings.model_dump() | {"kept": KEPT, "same": SAME}
         return super().parts(networks) | {"settings": more, "dtype": "float32"}
 
+    def facts(self, networks: Networks) -> dict[str, Any]:
+        return {"partial": "pictures in which `prepare` looked for people"}
+
     def arrays(self, networks: Networks) -> dict[str, ArraySpec]:
         return {
             "box": ArraySpec((KEPT, 4), "float32", dims=("detection", "side")),

@@ -190,9 +190,7 @@ def _the_file(root: Path, file: Path | None) -> Path:
     if file is not None:
         there = is_below(file.as_posix()) and (root / file).is_file()
         if not there or file.suffix not in (".csv", ".jsonl"):
-            raise DataError(
-                f"{root / file} is no .csv or .jsonl file: see data.file"
-            )
+            raise DataError(f"{root / file} is no .csv or .jsonl file: see data.file")
         return root / file
     found = [root / name for name in NAMES if (root / name).is_file()]
     if len(found) != 1:

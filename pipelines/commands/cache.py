@@ -16,6 +16,10 @@ from pipelines import stages
 from pipelines.console import PARAMS, Json, Params, Set, bar, escape, out, say, untrained
 from pipelines.wording import counts, size
 
+Near = Annotated[
+    float, typer.Option(min=0.0, max=1.0, help="Least cosine of two pictures that count as one.")
+]
+
 app = typer.Typer(no_args_is_help=True, help="Look after the cache.")
 SHOWN = 20  # damages and pictures printed; --json has them all
 NAMED = 3  # examples of each kind printed by `audit`; --json has up to 20
@@ -212,10 +216,7 @@ def _sides(number: dict[str, int]) -> str:
 
 @app.command("audit")
 def cache_audit(
-    near: Annotated[
-        float,
-        typer.Option(min=0.0, max=1.0, help="Least cosine of two pictures that count as one."),
-    ] = NEAR,
+    near: Near = NEAR,
     set_: Set = [],
     file: Params = PARAMS,
     as_json: Json = False,
@@ -235,10 +236,7 @@ def cache_audit(
 @app.command("split")
 def cache_split(
     target: Annotated[Path, typer.Argument(metavar="FILE.csv", help="Where to write it.")],
-    near: Annotated[
-        float,
-        typer.Option(min=0.0, max=1.0, help="Least cosine of two pictures that count as one."),
-    ] = NEAR,
+    near: Near = NEAR,
     set_: Set = [],
     file: Params = PARAMS,
     as_json: Json = False,

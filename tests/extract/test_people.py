@@ -265,6 +265,21 @@ def test_damaged_detections_are_mended(place):
     assert done.rows == {"people": 6} and verify(place / "cache").whole
 
 
+def test_pictures_with_boxes_are_not_looked_at_and_nobody_misses_them(tmp_path):
+    for number in range(4):
+        noise(tmp_path / f"data/{number}.png", number)
+    (tmp_path / "data/persons.csv").write_text(
+        "path,labels,x1,y1,x2,y2\n0.png,joy,1,1,9,9\n1.png,joy,,,,\n2.png,fear,1,1,9,9\n"
+        "2.png,joy,,,,\n3.png,fear,,,,\n"
+    )
+    here = Data(name="persons", root=tmp_path / "data")
+    done, _, look = made(tmp_path, data_of=here)
+    assert look.networks.people.pictures == 3 and done.origins == {"annotated": 2, "found": 3}
+    assert open_view(tmp_path / "cache", "people").done.tolist() == [False, True, True, True]
+    found = verify(tmp_path / "cache")
+    assert found.whole and found.absent == {"people": 0}
+
+
 # Annotated faces
 
 

@@ -100,7 +100,7 @@ class Majority(Dataset):
     """The faces that `root/faces.json` names, one label each."""
 
     name, note = "ferplus-majority", "FER+: the label with most of the votes, single ones left out"
-    labels, definitions = tuple(DEFINITIONS), DEFINITIONS
+    labels, definitions, kind = tuple(DEFINITIONS), DEFINITIONS, "single"
 
     def records(self):
         for path, split, votes in json.loads((self.root / "faces.json").read_text()):
@@ -122,6 +122,7 @@ class Shares(Majority):
     """The same faces, each with the shares of its votes."""
 
     name, note = "ferplus-shares", "FER+: the votes for eight emotions / their sum"
+    kind = "distribution"
 
     def person(self, split, votes):
         some = votes[:EMOTIONS]

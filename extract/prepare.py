@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -71,7 +71,7 @@ class _Source:
 
     data: Data
     dataset: Dataset
-    kind: LabelKind
+    kind: LabelKind | Literal[""]
     definitions: dict[str, str]
     records: list[PictureRecord]
     probes: dict[str, Probe]
@@ -161,7 +161,8 @@ def _old_index(cache_root: Path, name: str, labels: tuple[str, ...]) -> Index | 
         raise KeyMismatch(
             f"the cache in {cache_root} holds {old.dataset} with {len(old.labels)} labels "
             f"({', '.join(old.labels[:3])}, ...), {name} has {len(labels)} "
-            f"({', '.join(labels[:3])}, ...): set cache.root to another folder"
+            f"({', '.join(labels[:3])}, ...): set cache.root to another folder; with "
+            "cache.take_from, features are copied from this one"
         )
     return old
 
@@ -278,7 +279,7 @@ def _found(
 
 
 def _no_one(row: int, size: tuple[int, int], face: Box | None) -> Choice:
-    raise AssertionError("no picture lacks a box")
+    return Choice(None, "found", status="no_person", reason="nobody was looked for")
 
 
 def _anyone(rows: Sequence[int], index: Index) -> pa.Table:

@@ -16,10 +16,17 @@ from cache.index import LabelKind
 from extract.datasets import Dataset, PersonRecord
 
 
-def target_kind(dataset: Dataset, target: Literal["auto", "single", "distribution"]) -> LabelKind:
+def target_kind(
+    dataset: Dataset, target: Literal["auto", "single", "distribution"]
+) -> LabelKind | Literal[""]:
     """What label vectors will be. Raises SettingsError where the set cannot give that."""
     if target == "auto" or target == dataset.kind:
         return dataset.kind
+    if not dataset.kind:
+        raise SettingsError(
+            f"data.target is {target}, but the reader {dataset.name} does not say what its labels "
+            "are: set `kind` in it, or data.target to auto"
+        )
     if target == "single" and dataset.kind == "multi":
         raise SettingsError(
             f"data.target is single, but a person of {dataset.name} may have several labels: "
@@ -34,7 +41,10 @@ def target_kind(dataset: Dataset, target: Literal["auto", "single", "distributio
 
 
 def as_target(
-    person: PersonRecord, native: LabelKind, kind: LabelKind, names: tuple[str, ...]
+    person: PersonRecord,
+    native: LabelKind | Literal[""],
+    kind: LabelKind | Literal[""],
+    names: tuple[str, ...],
 ) -> PersonRecord:
     """The person with label vectors (C,) of the kind asked for; native: what the set has.
 

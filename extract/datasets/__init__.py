@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -79,16 +79,16 @@ class Dataset(ABC):
 
     labels: the C names, in the order of every label vector. definitions: label to the sentence that
     a text network reads. kind: what a label vector is: `multi`, any number of labels; `single`,
-    one; `distribution`, shares that sum to 1. splits: those that the set itself has; the others are
-    drawn (`extract.splits`). note: what must be said beside every result. counts: oddities of the
-    annotation by name, filled while `records` is read.
+    one; `distribution`, shares that sum to 1; "": told by their values. splits: those that the set
+    itself has; the others are drawn (`extract.splits`). note: what must be said beside every
+    result. counts: oddities of the annotation by name, filled while `records` is read.
     """
 
     name: str
     labels: tuple[str, ...]
     definitions: dict[str, str]
     note: str
-    kind: LabelKind = "multi"
+    kind: LabelKind | Literal[""] = ""
     splits: tuple[str, ...] = ("train", "val", "test")
     follow_links = False  # whether links may lead out of `root`: `data.follow_links`
     choosable = False  # whether `__init__` also takes the annotation below `root`, `data.file`

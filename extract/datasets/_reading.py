@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float32
@@ -135,7 +135,7 @@ def kind_of(every: Iterable[Answers]) -> LabelKind:
 
 
 def target_of(
-    answers: Answers, names: LabelNames, kind: LabelKind, where: str
+    answers: Answers, names: LabelNames, kind: LabelKind | Literal[""], where: str
 ) -> Float32[np.ndarray, " C"]:
     """The label vector of such answers; zeros where there are none. Raises DataError for a label
     that is none, and for shares that do not sum to 1 or are missing where others have them."""

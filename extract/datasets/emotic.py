@@ -36,6 +36,8 @@ class _Raw:
 class Emotic(Dataset):
     """EMOTIC in its official or its CSV form; `release` says which one was found."""
 
+    kind = "multi"
+
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self.definitions = shipped("emotic")

@@ -1,6 +1,7 @@
 """Who a picture without a box is of: the rules; and looking is done once, and survives a kill."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 
 from cache.boxes import iou
 from cache.check import verify
-from cache.errors import SettingsError
+from cache.errors import KeyMismatch, SettingsError
 from cache.index import Index
 from cache.manifest import read_manifest
 from cache.settings import Cache
@@ -278,6 +279,18 @@ def test_pictures_with_boxes_are_not_looked_at_and_nobody_misses_them(tmp_path):
     assert open_view(tmp_path / "cache", "people").done.tolist() == [False, True, True, True]
     found = verify(tmp_path / "cache")
     assert found.whole and found.absent == {"people": 0}
+
+
+def test_another_set_of_labels_wants_another_cache_and_takes_what_was_found(place):
+    made(place)
+    noise(place / "data/fear/9.png", 9)
+    with pytest.raises(KeyMismatch, match=r"cache\.root to another folder.*cache\.take_from"):
+        made(place)
+    look = finder(data(place), place / "second", both)
+    cache = Cache(root=place / "second", take_from=(place / "cache",))
+    look = replace(look, cache=cache)
+    done = prepare(look.data, place / "second", finder=look)
+    assert look.networks.people.pictures == 1 and done.origins == {"found": 7}
 
 
 # Annotated faces

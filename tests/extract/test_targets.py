@@ -52,6 +52,12 @@ def test_auto_and_its_own_name_keep_the_kind(native):
         assert target_kind(Some(native), native) == native
 
 
+def test_a_reader_that_does_not_say_has_its_values_go_by_and_makes_nothing():
+    assert target_kind(Some(""), "auto") == ""
+    with pytest.raises(SettingsError, match=r"data\.target is single, .*does not say what"):
+        target_kind(Some(""), "single")
+
+
 @pytest.mark.parametrize(("native", "target"), MADE)
 def test_what_can_be_made_is_made(native, target):
     assert target_kind(Some(native), target) == target

@@ -222,6 +222,8 @@ def test_people_are_found_without_boxes(settings, head, persons, path_of, boxes_
 class Finds:
     """A detector of one fixed answer: three things, of the classes 1, 2 and 1."""
 
+    name = "finds"
+
     def __init__(self, *classes: str):
         self.classes = classes
 
@@ -246,7 +248,7 @@ def test_people_are_the_persons_among_the_objects():
 
 def test_people_need_a_detector_that_knows_the_class_person():
     with pytest.raises(
-        SettingsError, match=r"predict\.detector: .* does not know the class person"
+        SettingsError, match=r"people\.detector: .* does not know the class person"
     ):
         with_detector("cat", "dog").people(PICTURE)
 

@@ -25,7 +25,8 @@ def test_the_command_reports_single_labels_and_distributions(workplace, emocache
         shares = np.eye(26, dtype=np.float32)[rng.integers(0, 4, len(shares))]
     place = index.persons.schema.get_field_index("labels")
     labels = pa.array(list(shares), pa.list_(pa.float32()))
-    replace(index, persons=index.persons.set_column(place, "labels", labels)).write(root)
+    table = index.persons.set_column(place, "labels", labels)
+    replace(index, persons=table, kind=kind).write(root)
     for command in ("train", "evaluate", "report"):
         done = emocache(command, "--set", "train.epochs=2", "--set", "report.people=3")
         assert done.code == 0, done.said

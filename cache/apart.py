@@ -49,7 +49,7 @@ def set_apart(root: Path, near: float = NEAR, progress: Progress = silent) -> Ap
     if pictures.blind:
         raise DataError(f"pictures that look the same cannot be told: {pictures.blind}")
     persons = np.flatnonzero(index.person_status != "removed")
-    first, second = _linked(index, pictures, persons, progress)
+    first, second = _linked(pictures, persons, progress)
     count = len(index.pictures)
     links = coo_array((np.ones(len(first), bool), (first, second)), shape=(count, count))
     cluster = connected_components(links, directed=False)[1]
@@ -75,14 +75,14 @@ def set_apart(root: Path, near: float = NEAR, progress: Progress = silent) -> Ap
 
 
 def _linked(
-    index: Index, pictures: Pictures, persons: np.ndarray, progress: Progress
+    pictures: Pictures, persons: np.ndarray, progress: Progress
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows of every two pictures that belong together."""
     total, links = pictures.blocks(persons, persons), []
     for done, (first, second, _) in enumerate(pictures.near(persons, persons), 1):
         links.append((first, second))
         progress(done, total)
-    groups = np.array([name or "" for name in index.pictures["group"].to_pylist()])
+    groups = np.array([name or "" for name in pictures.group])
     for names, rows in (
         (pictures.same, np.arange(len(groups))),
         (groups, np.flatnonzero(groups != "")),

@@ -44,8 +44,9 @@ class Overlap:
     equal_boxes: boxes in them that both have. near_boxes: pairs of other boxes in them with an IoU
     of `SAME_PERSON` or more. near_pictures: pairs of other pictures whose cosine reaches the
     threshold; None where there was nothing to compare. persons: how many of each split have a
-    picture that is equal or near to one of the other. examples: for each of the four counts at
-    most `EXAMPLES` pairs, by falling likeness.
+    picture that is equal or near to one of the other. examples: for each of these four counts at
+    most `EXAMPLES` pairs, by falling likeness. groups: films, subjects or videos with persons in
+    both.
     """
 
     splits: tuple[str, str]
@@ -55,6 +56,7 @@ class Overlap:
     near_pictures: int | None
     persons: tuple[int, int]
     examples: Mapping[str, Sequence[Pair]]
+    groups: int = 0
 
 
 @dataclass(frozen=True)
@@ -179,6 +181,7 @@ def _overlap(
             "near_boxes": boxes.examples(x[close], y[close], alike[close]),
             "near_pictures": nearest,
         },
+        len(pictures.groups(some) & pictures.groups(others)),
     )
 
 
@@ -205,6 +208,7 @@ class Pictures:
         self.least = near
         self.rows = index.picture_rows
         self.paths = index.pictures["path"].to_pylist()
+        self.group = index.pictures["group"].to_pylist()
         # Equal bytes have one row; a merge may bring the same path under other bytes.
         self.same = np.unique(self.paths, return_inverse=True)[1]  # (M,) one number a path
         self.there = np.unique(self.rows[index.person_status != "removed"])
@@ -218,6 +222,10 @@ class Pictures:
     def features(self) -> np.ndarray:
         """(M, D) of the scene; nothing without the view."""
         return np.zeros((0, 0)) if self.view is None else self.view.read()
+
+    def groups(self, persons: np.ndarray) -> set[str]:
+        """Those that their pictures belong to."""
+        return {self.group[row] for row in np.unique(self.rows[persons])} - {"", None}
 
     def gaps(self) -> list[str]:
         """See `audit.gaps`."""

@@ -291,10 +291,14 @@ KINDS = {
 def _show_audit(found: dict[str, Any]) -> None:
     if found["overlaps"]:
         table = Table()
-        for column in ("splits", *KINDS.values(), "persons concerned"):
+        # Most data sets have no groups.
+        shown = KINDS | (
+            {"groups": "groups"} if any(o["groups"] for o in found["overlaps"]) else {}
+        )
+        for column in ("splits", *shown.values(), "persons concerned"):
             table.add_column(column, no_wrap=column == "splits")
         for one in found["overlaps"]:
-            numbers = ("not sought" if one[name] is None else f"{one[name]:,}" for name in KINDS)
+            numbers = ("not sought" if one[name] is None else f"{one[name]:,}" for name in shown)
             concerned = "{:,} and {:,}".format(*one["persons"])
             table.add_row(escape(" and ".join(one["splits"])), *numbers, concerned)
         out.print(table)

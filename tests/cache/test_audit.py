@@ -390,3 +390,17 @@ def test_the_real_annotation_shares_376_pictures_and_893_boxes(tmp_path):
         "test": 1,
     }
     assert one.persons == (910, 928)
+
+
+def test_groups_with_persons_in_two_splits_are_counted(tmp_path):
+    """A film of which frames stand in train and in test; one that is in train alone; no group."""
+    write_index(tmp_path, plain(SPLITS))
+    index = Index.read(tmp_path)
+    films = {0: "a", 1: "a", 35: "a", 2: "b", 3: "b"}
+    where = index.pictures.column_names.index("group")
+    group = pa.array([films.get(row, "") for row in range(40)])
+    table = index.pictures.set_column(where, PICTURES.field("group"), group)
+    Index("made", "", index.labels, table, index.persons).write(tmp_path)
+    found = audit(tmp_path)
+    assert overlap(found, "train", "test").groups == 1
+    assert overlap(found, "train", "val").groups == overlap(found, "val", "test").groups == 0

@@ -247,9 +247,7 @@ def test_people_are_the_persons_among_the_objects():
 
 
 def test_people_need_a_detector_that_knows_the_class_person():
-    with pytest.raises(
-        SettingsError, match=r"people\.detector: .* does not know the class person"
-    ):
+    with pytest.raises(SettingsError, match=r"people\.detector: .* does not know the class person"):
         with_detector("cat", "dog").people(PICTURE)
 
 

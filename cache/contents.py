@@ -17,14 +17,22 @@ def contents(root: Path) -> dict[str, Any]:
     """Each view: rows by status, why rows failed, key and its settings, size, weights; and the
     index beside them.
 
-    {root, dataset, note, persons: {status: count}, pictures, views: {name: ...}, quarantined}.
+    {root, dataset, note, persons: {status: count}, pictures, views: {name: ...}, quarantined,
+    dropped}.
     Raises CacheError where there is no cache, or a view is damaged.
     """
     views = {name: open_view(root, name) for name in view_names(root)}
     about = {name: _about(view) for name, view in views.items()}
     if not index_folder(root).exists() and views:  # as after `dvc pull` of one view
         found = {"root": str(root), "dataset": "no index here", "note": index_damage(root)}
-        return {**found, "persons": {}, "pictures": 0, "views": about, "quarantined": []}
+        return {
+            **found,
+            "persons": {},
+            "pictures": 0,
+            "views": about,
+            "quarantined": [],
+            "dropped": [],
+        }
     index = Index.read(root)
     status, counts = np.unique(index.person_status, return_counts=True)
     return {
@@ -35,6 +43,7 @@ def contents(root: Path) -> dict[str, Any]:
         "pictures": len(index.pictures),
         "views": about,
         "quarantined": quarantined(views.values(), index),
+        "dropped": dropped_persons(index),
     }
 
 
@@ -61,6 +70,25 @@ def quarantined(views: Iterable[StoredView], index: Index) -> list[dict[str, str
             status = WORDS[int(view.status[row])]
             found.setdefault(picture, {"by": "extract", "status": status, "reason": reason})
     return [{"picture": pictures[row][0], **facts} for row, facts in sorted(found.items())]
+
+
+def dropped_persons(index: Index) -> list[dict[str, str]]:
+    """Who does not count though the picture is there, in the order of the index: a bad box, no
+    labels, nobody found, a repeat. [{picture: its path, split, status, reason}]."""
+    status = index.person_status
+    pictures = index.pictures["status"].to_pylist()
+    paths, reasons = index.pictures["path"].to_pylist(), index.persons["reason"].to_pylist()
+    rows = np.flatnonzero((status != "ok") & (status != "removed")).tolist()
+    return [
+        {
+            "picture": paths[index.picture_rows[row]],
+            "split": str(index.splits[row]),
+            "status": str(status[row]),
+            "reason": reasons[row],
+        }
+        for row in rows
+        if pictures[index.picture_rows[row]] == "ok"
+    ]
 
 
 def weights_in_words(facts: Mapping[str, Any]) -> str:

@@ -60,6 +60,12 @@ def did_you_mean(name: str, known: Collection[str]) -> str:
     return hint + (f" Known: {', '.join(sorted(known))}" if known and len(known) <= FEW else "")
 
 
+def in_few(names: Collection[str], most: int = 3) -> str:
+    """The first names, and how many more there are."""
+    some = ", ".join(list(names)[:most])
+    return some + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 FEW = 12  # names that a refusal lists
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from cache.check import require_whole
-from cache.errors import CacheError, KeyMismatch
+from cache.errors import CacheError, KeyMismatch, in_few
 from cache.files import sweep
 from cache.index import PERSONS, PICTURES, VAD, Index, occurrences, recover_index
 from cache.keys import in_short
@@ -221,8 +221,8 @@ def _union(ours: Index, theirs: Index, root: Path, other: Path) -> Index:
         )
     if ours.labels != theirs.labels or ours.definitions != theirs.definitions:
         raise KeyMismatch(
-            f"{root} holds {ours.dataset} with the labels {_few(ours.labels)}, {other} "
-            f"{theirs.dataset} with {_few(theirs.labels)}: caches with other labels, or other "
+            f"{root} holds {ours.dataset} with the labels {in_few(ours.labels)}, {other} "
+            f"{theirs.dataset} with {in_few(theirs.labels)}: caches with other labels, or other "
             "definitions of them, stay apart"
         )
     pictures: list[dict[str, Any]] = ours.pictures.to_pylist()
@@ -264,10 +264,6 @@ def _union(ours: Index, theirs: Index, root: Path, other: Path) -> Index:
     )
 
 
-def _few(labels: Sequence[str]) -> str:
-    return ", ".join(labels[:3]) + (f" and {len(labels) - 3} more" if len(labels) > 3 else "")
-
-
 def _same_answers(mine: Mapping[str, Any], person: Mapping[str, Any]) -> bool:
     """Whether two rows of one person have the same labels and ratings."""
     ratings = [[one[name] for name in VAD] for one in (mine, person)]
@@ -276,7 +272,7 @@ def _same_answers(mine: Mapping[str, Any], person: Mapping[str, Any]) -> bool:
 
 
 def _named(person: Mapping[str, Any], index: Index) -> str:
-    labels = _few([n for n, v in zip(index.labels, person["labels"], strict=True) if v]) or "none"
+    labels = in_few([n for n, v in zip(index.labels, person["labels"], strict=True) if v]) or "none"
     known = [name for name in VAD if person[name] is not None and not np.isnan(person[name])]
     rated = [f"{name} {person[name]:g}" for name in known]
     return f"the labels {labels}" + (f", {', '.join(rated)}" if rated else "")

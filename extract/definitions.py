@@ -25,6 +25,8 @@ def shipped(name: str) -> dict[str, str]:
 def read(file: Path) -> dict[str, str]:
     """Labels and their definitions from a YAML file of the user's: `label: sentence` a line; a
     label without a sentence is defined by its name. Raises DataError for anything else."""
+    if not file.expanduser().is_file():
+        raise DataError(f"there is no file {file}: see data.definitions")
     try:
         found: Any = yaml.load(file.expanduser().read_bytes(), _Words)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:

@@ -58,6 +58,7 @@ class Tables:
         self._times: Counter[tuple[str, str]] = Counter()
         self._first: dict[tuple[str, str], int] = {}
         self._splits: dict[int, set[str]] = defaultdict(set)
+        self._groups: dict[int, str] = {}  # of a picture: the first by name of its paths' groups
 
     def add_pictures(
         self, records: list[PictureRecord], probes: dict[str, Probe]
@@ -95,22 +96,26 @@ class Tables:
                 rows[path] = by_id[identity]
 
         for record in records:
+            group = self.splitter.group(record.path, record.group)
+            known_group = self._groups.get(rows[record.path], "")
+            self._groups[rows[record.path]] = min(filter(None, (group, known_group)), default="")
+        for record in records:
             if rows[record.path] not in self._seen_pictures:
                 self._seen_pictures.add(rows[record.path])
-                self._fill_picture(self.pictures[rows[record.path]], record, probes[record.path])
+                self._fill_picture(rows[record.path], record, probes[record.path])
         joined = len(rows) - len(self._seen_pictures)
         self.counts["pictures with the bytes of another picture, joined"] = joined
         return rows
 
-    def _fill_picture(self, picture: dict[str, Any], record: PictureRecord, probe: Probe) -> None:
-        header = probe.header
+    def _fill_picture(self, row: int, record: PictureRecord, probe: Probe) -> None:
+        picture, header = self.pictures[row], probe.header
         if header is not None:
             picture.update(id=header.id, width=header.width, height=header.height)
         elif not picture or picture["id"] == _placeholder(record.path):
             picture.update(id=_placeholder(record.path))
             picture.update(width=record.width or 0, height=record.height or 0)
         # else the row is from a time when the file was readable, and keeps its id and size
-        group = self.splitter.group(record.path, record.group)
+        group = self._groups[row]
         split = self.splitter.split(record.split, record.path, group, picture["id"])
         attributes = json.dumps(dict(record.attributes)) if record.attributes else ""
         picture.update(path=record.path, split=split, source=record.source)
@@ -152,7 +157,7 @@ class Tables:
             placed = self._placed(person, row, annotated, header, choose)
             nobody = placed.origin == "whole"
             identity = person_id(picture["id"], placed.box, placed.face, nobody)
-            key = identity, self._split(person, record, picture["id"])
+            key = identity, self._split(person, record, row, picture["id"])
             time = self._times[key]
             self._times[key] += 1
             self._splits[row].add(key[1])
@@ -171,7 +176,7 @@ class Tables:
                 face, why, _ = place(one.person.face, one.annotated, header)
                 face = None if why else face
             identity = person_id(_placeholder(path), before, face)
-            split = self._split(one.person, one.record, _placeholder(path))
+            split = self._split(one.person, one.record, one.row, _placeholder(path))
             at = self._person_rows.get((identity, split, one.time))
         if at in self._seen_persons:
             return None
@@ -236,9 +241,8 @@ class Tables:
         box = NO_BOX if found.box is None else found.box
         return _Placed(box, face, found.origin, found.status, found.reason)
 
-    def _split(self, person: PersonRecord, record: PictureRecord, identity: str) -> str:
-        group = self.splitter.group(record.path, record.group)
-        return self.splitter.split(person.split, record.path, group, identity)
+    def _split(self, person: PersonRecord, record: PictureRecord, row: int, identity: str) -> str:
+        return self.splitter.split(person.split, record.path, self._groups[row], identity)
 
     def _repeated(self, person: PersonRecord, first: int) -> tuple[str, str]:
         """Status and reason of a person that stands in the row `first` already."""
@@ -286,7 +290,7 @@ class Tables:
                     entry.update(status="removed", reason="no longer in the data set")
 
 
-@dataclass
+@dataclass(slots=True)
 class _Found:
     """A person of the annotation. row: of the picture; key: id and split; time: which of its
     repeats there it is; annotated: the size of the picture that boxes were drawn in; at: its
@@ -302,7 +306,7 @@ class _Found:
     at: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Placed:
     """Where a person is in the upright picture, and why that is no use."""
 

@@ -18,7 +18,8 @@ import numpy as np
 import pyarrow as pa
 
 from cache.boxes import Box
-from cache.errors import DataError, KeyMismatch
+from cache.contents import dropped_persons
+from cache.errors import DataError, KeyMismatch, in_few
 from cache.files import sweep
 from cache.index import PERSONS, PICTURES, VAD, Index, LabelKind, recover_index, split_order
 from cache.lock import only_writer
@@ -44,7 +45,8 @@ class Prepared:
     share counts in both. labels_per_person: split to the mean over persons with labels. origins:
     where the boxes of the persons that count come from. rows: table to how many rows this call
     added, kept, revived or removed. oddities: what was clipped, dropped or joined, with counts.
-    warnings: sentences that must be seen.
+    warnings: sentences that must be seen. dropped: who does not count, though the picture is there:
+    see `cache.contents.dropped_persons`.
     """
 
     dataset: str
@@ -59,6 +61,7 @@ class Prepared:
     rows: dict[str, dict[str, int]] = field(default_factory=dict)
     oddities: dict[str, int] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    dropped: list[dict[str, str]] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as plain values, for JSON."""
@@ -121,7 +124,10 @@ def check(data: Data, workers: int = 4, progress: Progress = silent) -> Prepared
         tables.counts["pictures in which the person will be looked for"] += len(rows)
         return lambda row, size, face: Choice(face or (0.0, 0.0, *size), "found")
 
-    return _merge(_read(data, workers, progress), None, nobody, None)[1]
+    done = _merge(_read(data, workers, progress), None, nobody, None)[1]
+    done.rows.clear()  # of no cache
+    done.origins = {"annotated": done.origins["annotated"]} if "annotated" in done.origins else {}
+    return done
 
 
 def _read(data: Data, workers: int, progress: Progress) -> _Source:
@@ -160,9 +166,8 @@ def _old_index(cache_root: Path, name: str, labels: tuple[str, ...]) -> Index | 
     if old.labels != labels:
         raise KeyMismatch(
             f"the cache in {cache_root} holds {old.dataset} with {len(old.labels)} labels "
-            f"({', '.join(old.labels[:3])}, ...), {name} has {len(labels)} "
-            f"({', '.join(labels[:3])}, ...): set cache.root to another folder; with "
-            "cache.take_from, features are copied from this one"
+            f"({in_few(old.labels)}), {name} has {len(labels)} ({in_few(labels)}): set cache.root "
+            "to another folder; with cache.take_from, features are copied from this one"
         )
     return old
 
@@ -183,6 +188,7 @@ def _merge(
         and any(_sought(person, faces_do) for person in record.persons)
     }
     chosen = look(source, tables, sorted(boxless))
+    _require_widths(source)
     records = [
         replace(
             record,
@@ -210,8 +216,21 @@ def _merge(
     # Counter addition leaves out what occurred 0 times.
     found = dataset.counts + splitter.counts + tables.counts + unused + _overlaps(index)
     done.oddities = dict(found)
-    done.warnings = _warnings(source.data.root, index)
+    done.warnings = _warnings(source.data.root, index) + _empty_splits(splitter, index)
+    done.dropped = dropped_persons(index)
     return index, done
+
+
+def _require_widths(source: _Source) -> None:
+    """A reader of one's own may get label vectors wrong."""
+    count = len(source.dataset.labels)
+    for record in source.records:
+        for person in record.persons:
+            if np.shape(person.labels) != (count,):
+                raise DataError(
+                    f"the reader {source.data.name} gives {record.path} a label vector of "
+                    f"{np.shape(person.labels)}, and has {count} labels"
+                )
 
 
 def _sought(person: PersonRecord, faces_do: bool) -> bool:
@@ -253,7 +272,7 @@ def _look(
             return Choice(face, "face")
         if row not in found.get("people", {}):
             reason = "the annotated face is no box in the picture"
-            return Choice(None, "face", status="bad_box", reason=reason)
+            return Choice(None, "found", status="bad_box", reason=reason)
         people = found["people"][row]
         if people.status not in USABLE:
             return Choice(None, "found", status=people.status, reason=people.reason)
@@ -328,6 +347,17 @@ def _overlaps(index: Index) -> Counter[str]:
     return found
 
 
+def _empty_splits(splitter: Splitter, index: Index) -> list[str]:
+    """A sentence for each split that was drawn and came out without a person that counts."""
+    there = set(index.splits[index.person_status == "ok"].tolist())
+    return [
+        f"the draw left {split} without a person that counts: raise data.split.{split}, take "
+        "another data.split.seed, or give splits yourself"
+        for split in splitter.drawn()
+        if there and split not in there
+    ]
+
+
 def _both(splits: Iterable[str]) -> str:
     return " and ".join(sorted(splits, key=split_order))
 
@@ -342,7 +372,7 @@ def _warnings(root: Path, index: Index) -> list[str]:
         if not bad:
             continue
         path, reason = bad[0]
-        which = f"the first: {path} ({reason}); all of them: emocache cache ls"
+        which = f"the first: {path} ({reason}); `emocache cache ls` names all after `prepare`"
         if len(bad) == len(live):
             found.append(
                 f"ALL {len(bad)} pictures are {status} below {root}: the index holds annotation "

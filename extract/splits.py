@@ -69,6 +69,17 @@ class Splitter:
             return "val"
         return official
 
+    def drawn(self) -> list[str]:
+        """The splits that are drawn, of which each should get somebody."""
+        if self.settings.file:
+            return []
+        if not self.has:
+            asked = {"val": self.settings.val, "test": self.settings.test}
+            return ["train", *(split for split, share in asked.items() if share)]
+        return (
+            ["val"] if "val" not in self.has and "train" in self.has and self.settings.val else []
+        )
+
     def said(self) -> str:
         """How splits were made, in words, for every result; "" where they are the set's own."""
         some = self.settings

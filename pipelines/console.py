@@ -61,7 +61,9 @@ def name_failures(reasons: Iterable[str]) -> None:
     """Where persons were dropped because a picture failed (`unreadable`, or `body: unreadable` of a
     view): which command names it."""
     if any(reason.endswith(FAILED) for reason in reasons):
-        out.print("`emocache cache ls` names the pictures that could not be used, and why")
+        out.print(
+            "`emocache cache ls` names the pictures and persons that could not be used, and why"
+        )
 
 
 def failed(pictures: Sequence[Mapping[str, str]]) -> None:
@@ -75,6 +77,19 @@ def failed(pictures: Sequence[Mapping[str, str]]) -> None:
         f"({escape(first)}); `emocache cache ls` names {'it' if one else 'all of them'}, "
         f"`emocache extract --retry` tries {'it' if one else 'them'} again"
     )
+
+
+def dropped(persons: Sequence[Mapping[str, str]], most: int = 5) -> None:
+    """Who does not count though the picture is there, as `cache.contents.dropped_persons` gives
+    them; the first ones of each status, so that no kind hides another."""
+    statuses = dict.fromkeys(one["status"] for one in persons)
+    for status in statuses:
+        some = [one for one in persons if one["status"] == status]
+        for one in some[:most]:
+            told = f"{status}: {one['picture']} ({one['split']}): {one['reason'] or 'no reason'}"
+            out.print(f"    {escape(told)}")
+        if len(some) > most:
+            out.print(f"    and {len(some) - most:,} more {status}; --json has them all")
 
 
 @contextlib.contextmanager

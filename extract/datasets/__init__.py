@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from cache.registry import Registry
 NAN = float("nan")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class PersonRecord:
     """One annotated person.
 
@@ -120,6 +120,9 @@ def open_dataset(
     if file is not None and not get_dataset(name).choosable:
         raise SettingsError(f"data.file: {name} has no choice of files; leave it null")
     found = reader(root) if file is None else reader(root, file)
+    if found.kind not in ("", *get_args(LabelKind)):
+        known = ", ".join(get_args(LabelKind))
+        raise DataError(f"the reader {name} has the kind {found.kind!r}, which is none of {known}")
     found.follow_links = follow_links
     return found
 

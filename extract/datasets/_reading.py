@@ -211,11 +211,16 @@ def pictures_below(folder: Path, data: Dataset) -> list[str]:
         for name in names:
             if name.startswith(".") or name in ("Thumbs.db", "desktop.ini"):
                 continue
-            if PurePosixPath(name).suffix.lower() in PICTURES:
+            if is_picture(name):
                 found.append(f"{below}/{name}" if below != "." else name)
             else:
                 counts["files that are no pictures, left out"] += 1
     return sorted(found)
+
+
+def is_picture(name: str) -> bool:
+    """By its ending; hidden files are none."""
+    return PurePosixPath(name).suffix.lower() in PICTURES and not name.startswith(".")
 
 
 def folders_in(folder: Path) -> list[Path]:
@@ -242,15 +247,19 @@ def found_below(root: Path, file: Path | None, pattern: str, what: str) -> Path:
     return found[0]
 
 
-def rows_of(path: Path, cells: int, delimiter: str = ",") -> Iterator[tuple[list[str], str]]:
+def rows_of(
+    path: Path, cells: int, delimiter: str = ",", form: str = ""
+) -> Iterator[tuple[list[str], str]]:
     """Each row of a table without a header, and where it stands, in words; empty lines are left
-    out. Raises DataError for a row of another length, and for a file that cannot be read."""
+    out. Raises DataError for a row of another length (form: what it should be), and for a file that
+    cannot be read."""
     try:
         rows = csv.reader(lines_of(path), delimiter=delimiter, skipinitialspace=True, strict=True)
         for row in rows:
             where = f"{path}, line {rows.line_num}"
             if row and len(row) != cells:
-                raise DataError(f"{where} has {len(row)} cells, not {cells}: see data.root")
+                wanted = f"{cells} ({form})" if form else str(cells)
+                raise DataError(f"{where} has {len(row)} cells, not {wanted}: see data.root")
             if row:
                 yield [cell.strip() for cell in row], where
     except csv.Error as error:

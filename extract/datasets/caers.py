@@ -69,7 +69,7 @@ class Caers(Dataset):
             if file not in self._lists:
                 self.counts[f"{file.name} absent"] += 1
                 continue
-            for cells, where in rows_of(file, 6):
+            for cells, where in rows_of(file, 6, form="path,class,x1,y1,x2,y2"):
                 path = self._present(cells[0].replace("\\", "/"))
                 if path in seen:
                     self.counts["pictures listed twice (the first line counts)"] += 1

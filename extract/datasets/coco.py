@@ -80,6 +80,10 @@ class Coco(Dataset):
         every = [person.answers for image in self._images.values() for person in image.persons]
         used = {name for answers in every for name in answers}
         own = self.root / "labels.yaml"
+        others = sorted({p for some in PATTERNS for one in some for p in self.root.glob(one)})
+        for path in others:
+            if path not in files:
+                self.counts[f"{path.relative_to(self.root)} not read (see data.file)"] += 1
         if own.is_file():
             self.definitions = read(own)
         else:
@@ -131,6 +135,13 @@ class Coco(Dataset):
             self._faults.add(f"{file} has other categories than the file before it")
         split = _split(file)
         of: dict[Any, str] = {}
+        parents = {
+            str(one.get("supercategory")) for one in found[lists[2]] if isinstance(one, dict)
+        }
+        used = {str(one.get("category_id")) for one in found[lists[1]] if isinstance(one, dict)}
+        for number_of, name in categories.items():
+            if name in parents and str(number_of) not in used and len(names) > 1:
+                names.remove(name)  # the heading that Roboflow writes over the others
         for one in self._sound(found, lists[0], file, "file_name"):
             of[one["id"]] = path = self._path(str(one["file_name"]), file)
             width, height = number(one.get("width")), number(one.get("height"))
@@ -152,6 +163,8 @@ class Coco(Dataset):
                 except DataError as error:
                     self._faults.add(str(error))
                 else:
+                    if unread := _unread(one):
+                        self.counts[f"annotations whose attribute {unread} is not read"] += 1
                     self._take(self._images[of[image]], _box(one.get("bbox")), answers, where)
         return names
 
@@ -257,6 +270,16 @@ def _answers(
     if not isinstance(kind, Hashable) or kind not in categories:
         raise DataError(f"{where} has the category {shortly(kind)}, which is not there")
     return [categories[kind]]
+
+
+def _unread(one: Mapping[str, Any]) -> str:
+    """Attributes that may have been meant as labels, where the category was taken for one."""
+    more = one.get("attributes")
+    if one.get("labels") is not None or not isinstance(more, dict):
+        return ""
+    if "emotion" in more or "emotions" in more:
+        return ""
+    return ", ".join(sorted(str(name) for name, value in more.items() if isinstance(value, str)))
 
 
 def _box(given: Any) -> Box | None:

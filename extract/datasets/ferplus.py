@@ -86,7 +86,9 @@ class FerPlus(Dataset):
             if not file.is_file():
                 self.counts[f"split {split} absent"] += 1
                 continue
-            for cells, where in rows_of(file, 2 + len(self.labels) + len(OTHERS)):
+            for cells, where in rows_of(
+                file, 2 + len(self.labels) + len(OTHERS), form="name, box, ten votes"
+            ):
                 votes = np.array([number(cell) for cell in cells[2:]])
                 yield cells[0], split, votes, where
 

@@ -11,7 +11,13 @@ from pathlib import Path
 
 from cache.errors import DataError
 from extract.datasets import Dataset, PersonRecord, PictureRecord, dataset
-from extract.datasets._reading import LabelNames, folders_in, pictures_below, split_of
+from extract.datasets._reading import (
+    LabelNames,
+    folders_in,
+    is_picture,
+    pictures_below,
+    split_of,
+)
 from extract.definitions import read, shipped
 
 # Where sets keep their class folders, besides the root.
@@ -43,9 +49,16 @@ class Folders(Dataset):
     def records(self) -> Iterator[PictureRecord]:
         """Pictures by split, class and path."""
         self.counts.clear()
+        for place in {folder.parent for _, folder in self._classes}:
+            beside = sum(path.is_file() and is_picture(path.name) for path in place.iterdir())
+            if beside:
+                self.counts["pictures beside the class folders, left out"] += beside
         for split, folder in self._classes:
             labels = self._names.one(self._names.place(folder.name, str(folder)))
-            for path in pictures_below(folder, self):
+            found = pictures_below(folder, self)
+            if not found:
+                self.counts["class folders without pictures"] += 1
+            for path in found:
                 person = PersonRecord(None, split, labels)
                 yield PictureRecord(path, split, self.title, None, None, [person])
 

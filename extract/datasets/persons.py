@@ -218,8 +218,13 @@ def _csv_lines(file: Path, faults: Gathering) -> Iterator[tuple[Any, str]]:
         twice = {name for name in header if header.count(name) > 1}
         if twice:
             raise DataError(f"{file.name}, line 1: the column {min(twice)!r} stands twice")
-        if not {"path", "labels"} <= set(header):
-            raise DataError(f"{file.name}, line 1: there must be columns path and labels")
+        missing = [name for name in ("path", "labels") if name not in header]
+        if missing:
+            here = f"; there is {', '.join(header)}" if header else ""
+            comma = ", and cells are separated by commas" if ";" in "".join(header) else ""
+            raise DataError(
+                f"{file.name}, line 1: there must be a column {' and '.join(missing)}{comma}{here}"
+            )
         for row in rows:
             where = f"{file.name}, line {rows.line_num}"
             if len(row) > len(header):
@@ -269,6 +274,11 @@ def _said(error: Any) -> str:
         return f"the column {place!r} is unknown{did_you_mean(place, known)}"
     if error["type"] == "missing":
         return f"{place} is missing"
+    if error["loc"] and error["loc"][0] in ("box", "face"):
+        got = f"{error['input']!r:.60}"
+        return f"{error['loc'][0]}: should be four numbers, x1, y1, x2, y2 (got {got})"
+    if place == "labels":
+        return f"labels: should be names, or shares by name (got {error['input']!r:.60})"
     what = error["msg"].replace("Input should", "should")
     return f"{place or 'the line'}: {what} (got {error['input']!r:.60})"
 

@@ -13,7 +13,7 @@ from cache.contents import contents, weights_in_words
 from cache.files import write_atomic, writing_to
 from pipelines import settings as params
 from pipelines import stages
-from pipelines.console import PARAMS, Json, Params, Set, bar, escape, out, say, untrained
+from pipelines.console import PARAMS, Json, Params, Set, bar, dropped, escape, out, say, untrained
 from pipelines.wording import counts, size
 
 Near = Annotated[
@@ -50,6 +50,9 @@ def _show_contents(found: dict[str, Any]) -> None:
         out.print("    " + escape(", ".join(f"{k} {v}" for k, v in view["in_words"].items())))
         for one in view["weights"]:
             out.print("    " + escape(weights_in_words(one)))
+    if found["dropped"]:
+        out.print("persons that do not count:")
+    dropped(found["dropped"])
     if found["quarantined"]:
         number = len(found["quarantined"])
         out.print(

@@ -15,6 +15,7 @@ from pipelines.console import (
     Params,
     Set,
     bar,
+    dropped,
     err,
     escape,
     failed,
@@ -84,7 +85,7 @@ def _show_check(report: dict[str, Any]) -> None:
         out.print(f"[yellow]{some}; nothing was written; mend the annotation[/]")
         return
     _show_prepare(report)
-    out.print("no faults; nothing was written")
+    out.print("no faults in the annotation; nothing was written")
 
 
 def unpack(
@@ -124,6 +125,9 @@ def _show_prepare(report: dict[str, Any]) -> None:
         out.print(f"rows of {what}: {counts(rows)}")
     if report["oddities"]:
         out.print("found on the way: " + escape(counts(report["oddities"])))
+    if report["dropped"]:
+        out.print("persons that do not count:")
+    dropped(report["dropped"])
     for warning in report["warnings"]:
         out.print(f"[yellow]{escape(warning)}[/]")
     if "contact_sheet" in report:

@@ -508,3 +508,27 @@ def test_any_json_is_read_or_refused(made, found):
     made.write(found)
     with pytest.raises(DataError):  # nothing in it is a person
         made.check()
+
+
+# What is left unread is said
+
+
+def test_an_attribute_that_is_not_read_and_a_file_that_is_not_are_counted(made):
+    found = document()
+    found["annotations"][0]["attributes"] = {"mood": "joy", "occluded": False}
+    made.write(found, "annotations/instances_train.json")
+    made.write(document(), "annotations/more.json")
+    counts = made.check().oddities
+    assert counts["annotations whose attribute mood is not read"] == 1
+    assert counts["annotations/more.json not read (see data.file)"] == 1
+
+
+def test_a_heading_over_the_categories_is_no_label(made):
+    """As Roboflow writes it: id 0, without annotations, the supercategory of the others."""
+    found = document()
+    for one in found["categories"]:
+        one["supercategory"] = "moods"
+    names = [one["name"] for one in found["categories"]]
+    found["categories"].insert(0, {"id": 0, "name": "moods", "supercategory": "none"})
+    made.write(found)
+    assert made.check().labels == len(names) and "moods" not in made.index().labels

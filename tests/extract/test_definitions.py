@@ -54,7 +54,7 @@ def test_the_words_reach_the_index(tmp_path, file):
     line = {"path": "a.png", "box": [1, 1, 9, 9], "labels": ["joy", "fear"]}
     (root / "persons.jsonl").write_text(json.dumps(line))
     data = Data(name="persons", root=root, definitions=file)
-    with pytest.raises(DataError, match="is no YAML of labels"):
+    with pytest.raises(DataError, match=r"there is no file .*data\.definitions"):
         check(data)
     file.write_text("joy: a light heart\n")
     prepare(data, tmp_path / "cache")
@@ -141,7 +141,7 @@ def test_a_label_that_stands_twice_is_refused(file):
 
 def test_a_missing_file_or_a_folder_is_refused(tmp_path):
     for where in (tmp_path / "none.yaml", tmp_path):
-        with pytest.raises(DataError, match="is no YAML of labels"):
+        with pytest.raises(DataError, match=r"there is no file .*data\.definitions"):
             read(where)
 
 

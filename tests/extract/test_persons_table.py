@@ -193,8 +193,8 @@ def test_the_schema_in_the_documents_is_that_of_the_reader():
         ({"width": 0}, "width: should be greater than or equal to 1"),
         ({"id": 7}, "id: should be a valid string (got 7)"),
         ({"box": [1, 2, 3]}, "box: "),
-        ({"box": [1, 2, 3, 10**400]}, "box.3: should be a valid number"),
-        ({"box": "1,2,3,4"}, "box: should be a valid list"),
+        ({"box": [1, 2, 3, 10**400]}, "box: should be four numbers"),
+        ({"box": "1,2,3,4"}, "box: should be four numbers"),
         ({"path": ""}, "path: "),
         ({"path": "\ud800.png"}, "path: "),
         ({"path": "../a.png"}, "the path '../a.png' is not below data.root"),
@@ -244,7 +244,7 @@ def test_deep_nesting_is_a_fault_or_read(own, name, depth):
         (",1,1,9,9,joy", "path is missing"),
         ('"a.png,1,1,9,9,joy', "no CSV (unexpected end of data)"),
         ("a.png,1,1,9,9," + "j" * 200_000, "no CSV (field larger than field limit (131072))"),
-        ("a.png,one,1,9,9,joy", "box.0: should be a valid number"),
+        ("a.png,one,1,9,9,joy", "box: should be four numbers"),
         ("a\0.png,1,1,9,9,joy", r"the path 'a\x00.png' is not below data.root"),
     ],
     ids=["cells", "path", "quote", "long", "word", "NUL"],
@@ -271,7 +271,9 @@ def test_an_unknown_column_is_named_with_the_nearest(own):
 @pytest.mark.parametrize("header", ["path,x1,y1,x2,y2", "x1,labels", "", "path,lables"])
 def test_missing_columns_are_refused(own, header):
     own.csv("a.png,1", header=header)
-    with pytest.raises(DataError, match=r"persons\.csv, line 1: there must be columns path and la"):
+    with pytest.raises(
+        DataError, match=r"persons\.csv, line 1: there must be a column (path|labels)"
+    ):
         own.check()
 
 

@@ -176,9 +176,9 @@ def test_each_failure_is_a_row_with_a_reason(tiny):
     }
     assert report.warnings == [
         f"1 of 4 pictures are missing below {tiny.root}; the first: mscoco/images/gone.png "
-        "(no such file); all of them: emocache cache ls",
+        "(no such file); `emocache cache ls` names all after `prepare`",
         f"2 of 4 pictures are unreadable below {tiny.root}; the first: mscoco/images/empty.png "
-        "(the file is empty); all of them: emocache cache ls",
+        "(the file is empty); `emocache cache ls` names all after `prepare`",
     ]
     clipped = index.persons.filter(np.array(index.boxes[:, 3] == 48)).to_pylist()[0]
     assert (clipped["x1"], clipped["y1"], clipped["x2"], clipped["y2"]) == (0, 40, 9, 48)

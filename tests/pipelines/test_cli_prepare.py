@@ -1,6 +1,7 @@
 """`emocache prepare` and its `--check` on a table of one's own: what is said and written."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -78,7 +79,7 @@ def test_check_of_a_sound_table_says_so_and_writes_nothing(emocache, folder):
     before = files(folder)
     done = emocache("prepare", "--check", *SET)
     assert done.code == 0, done.said
-    assert done.out.strip().endswith("no faults; nothing was written")
+    assert done.out.strip().endswith("no faults in the annotation; nothing was written")
     assert "2 labels" in done.out and "contact" not in done.out
     assert files(folder) == before
 
@@ -103,8 +104,13 @@ def test_check_finds_what_prepare_finds(emocache, folder):
     assert looked["warnings"] and looked["oddities"]
     done = answer(emocache("prepare", "--json", *SET))
     assert {**looked, "contact_sheet": done["contact_sheet"]} == {
-        **done, "faults": [], "fault_count": 0,
+        **done, "rows": {}, "faults": [], "fault_count": 0,
     }  # fmt: skip
+    (lost,) = done["dropped"]
+    assert (lost["picture"], lost["status"]) == ("b.png", "bad_box")
+    said = emocache("prepare", "--check", *SET).out
+    told = rf"bad_box: b\.png \({lost['split']}\): the box \(9, 9, 1, 1\) is empty or inverted"
+    assert re.search(told, said) and re.search(told, emocache("cache", "ls").out)
     assert Path(done["contact_sheet"]).is_file() and (folder / "features" / "index").is_dir()
 
 

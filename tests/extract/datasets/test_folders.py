@@ -6,6 +6,8 @@ import pytest
 
 from cache.errors import DataError
 from extract.datasets import get_dataset
+from extract.prepare import check
+from extract.settings import Data
 from tests.extract.datasets.made import (
     MIKELS,
     Folder,
@@ -216,3 +218,11 @@ def test_of_several_people_the_best_has_the_label(tmp_path):
     boxes = {p: [one[side] for side in ("x1", "y1", "x2", "y2")] for p, one in found.items()}
     assert boxes == {"joy/1.png": [5, 5, 20, 40], "fear/2.png": [0, 0, 50, 60]}
     assert report.origins == {"found": 1, "whole": 1}
+
+
+def test_empty_class_folders_and_pictures_beside_them_are_counted(tmp_path):
+    root = tree(tmp_path / "data", "joy/a.png", "fear/b.png", "stray.png")
+    (root / "nobody").mkdir()
+    counts = check(Data(name="folders", root=root)).oddities
+    assert counts["class folders without pictures"] == 1
+    assert counts["pictures beside the class folders, left out"] == 1

@@ -51,3 +51,10 @@ def test_tables_counts_every_fit_and_runs_them():
     assert found["fits"] == found["run_fits"] == 4
     whole = sum(one["fits"] * one["steps"] * 50 * one["step_s"] for one in found["shapes"])
     assert found["hours_at_most"] == pytest.approx(whole / 3600, 0.01)
+
+
+@pytest.mark.slow
+def test_prepare_gives_seconds_and_memory_of_each_way():
+    found = run("prepare.py", "--pictures", "60", "--lines", "300", "--kb", "5", "--rounds", "1")
+    assert len(found["rows"]) == 6
+    assert all(row["seconds"] > 0 and row["mb"] > 0 for row in found["rows"].values())

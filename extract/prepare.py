@@ -317,14 +317,18 @@ def _count(done: Prepared, index: Index) -> None:
     for split in sorted(set(splits[status != "removed"]), key=split_order):
         here = (splits == split) & (status != "removed")
         rows = np.unique(index.picture_rows[here])
-        done.persons[split] = dict(Counter(status[here].tolist()))
-        done.pictures[split] = dict(Counter(picture_status[row] for row in rows))
+        done.persons[split] = _ok_first(Counter(status[here].tolist()))
+        done.pictures[split] = _ok_first(Counter(picture_status[row] for row in rows))
         labelled = index.targets[here].sum(axis=1)
         labelled = labelled[labelled > 0]
         done.labels_per_person[split] = float(labelled.mean()) if len(labelled) else 0.0
     done.origins = dict(
         Counter(index.persons["origin"].filter(pa.array(status == "ok")).to_pylist())
     )
+
+
+def _ok_first(found: Counter[str]) -> dict[str, int]:
+    return dict(sorted(found.items(), key=lambda item: item[0] != "ok"))
 
 
 def _overlaps(index: Index) -> Counter[str]:

@@ -11,6 +11,7 @@ stands in files whose names begin with `_`. How to write one: docs/data.md.
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +27,7 @@ from cache.index import LabelKind
 from cache.registry import Registry
 
 NAN = float("nan")
+TABLES = (".csv", ".txt", ".json", ".jsonl", ".yaml", ".mat")  # what annotation comes in
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -115,16 +117,32 @@ def open_dataset(
     name: str, root: Path, file: Path | None = None, follow_links: bool = False
 ) -> Dataset:
     """The data set `name` at `root`; file: its annotation, where there may be several. Raises
-    SettingsError for an unknown name, and for a file where the reader has no choice of them."""
+    SettingsError for an unknown name, and for a file where the reader has no choice of them;
+    DataError for a table that is a link out of `root`, unless `follow_links`."""
     reader: Callable[..., Dataset] = get_dataset(name)
     if file is not None and not get_dataset(name).choosable:
         raise SettingsError(f"data.file: {name} has no choice of files; leave it null")
+    if not follow_links:
+        _require_own_tables(Path(root).expanduser())
     found = reader(root) if file is None else reader(root, file)
     if found.kind not in ("", *get_args(LabelKind)):
         known = ", ".join(get_args(LabelKind))
         raise DataError(f"the reader {name} has the kind {found.kind!r}, which is none of {known}")
     found.follow_links = follow_links
     return found
+
+
+def _require_own_tables(root: Path) -> None:
+    """Pictures are looked at one by one (`extract.images.place`); tables are read by readers."""
+    here = root.resolve()
+    for place, _, names in os.walk(root):
+        for name in names:
+            path = Path(place) / name if name.lower().endswith(TABLES) else None
+            if path and path.is_symlink() and not path.resolve().is_relative_to(here):
+                raise DataError(
+                    f"{path} is a link that leads out of data.root: it is not read; set "
+                    "data.follow_links to true for data that you trust"
+                )
 
 
 def dataset(name: str) -> Callable[[type[Dataset]], type[Dataset]]:

@@ -169,6 +169,24 @@ def test_links_that_lead_out_are_not_followed(stranger):
         assert rows == {"good.png": ("ok", ""), **dict.fromkeys(paths, ("unreadable", LINK))}
 
 
+@pytest.mark.parametrize("name", ["persons.jsonl", "labels.yaml"])
+def test_tables_that_are_links_out_are_not_read(stranger, name):
+    stranger.persons("good.png")
+    held = (stranger.root / name).read_bytes() if name == "persons.jsonl" else b"joy: glad"
+    (stranger.outside / name).write_bytes(held)
+    (stranger.root / name).unlink(missing_ok=True)
+    (stranger.root / name).symlink_to(stranger.outside / name)
+    data = Data(name="persons", root=stranger.root)
+    with (
+        stranger.nothing_outside_is_opened(),
+        pytest.raises(
+            DataError, match=rf"{name} is a link that leads out of data\.root: it is not"
+        ),
+    ):
+        check(data)
+    assert check(data.model_copy(update={"follow_links": True})).persons
+
+
 def test_links_are_followed_where_the_data_are_trusted(stranger):
     Image.new("RGB", (64, 48), (7, 7, 7)).save(stranger.outside / "other.png")
     (stranger.root / "file.png").symlink_to(stranger.secret)

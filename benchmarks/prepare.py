@@ -111,7 +111,7 @@ def one(work: str, *given: str) -> None:
 
 
 def median(some: list[dict[str, float]]) -> dict[str, float]:
-    return {k: round(statistics.median(one[k] for one in some), 2) for k in ("seconds", "mb")}
+    return {k: round(statistics.median(one[k] for one in some), 4) for k in ("seconds", "mb")}
 
 
 def main() -> None:

@@ -164,10 +164,12 @@ def _old_index(cache_root: Path, name: str, labels: tuple[str, ...]) -> Index | 
         return None
     old = Index.read(cache_root)
     if old.labels != labels:
+        new = [label for label in labels if label not in old.labels]
+        told = f"; new: {in_few(new)}" if new else ""
         raise KeyMismatch(
             f"the cache in {cache_root} holds {old.dataset} with {len(old.labels)} labels "
-            f"({in_few(old.labels)}), {name} has {len(labels)} ({in_few(labels)}): set cache.root "
-            "to another folder; with cache.take_from, features are copied from this one"
+            f"({in_few(old.labels)}), {name} has {len(labels)} ({in_few(labels)}{told}): set "
+            "cache.root to another folder; with cache.take_from, features are copied from this one"
         )
     return old
 
@@ -212,9 +214,9 @@ def _merge(
     done = Prepared(index.dataset, index.note, str(source.data.root), len(index.labels), index.kind)
     done.rows = {table: dict(tables.rows[table]) for table in ("pictures", "persons")}
     _count(done, index)
-    unused = Counter({"paths of data.split.file that the data set has not": splitter.unused()})
     # Counter addition leaves out what occurred 0 times.
-    found = dataset.counts + splitter.counts + tables.counts + unused + _overlaps(index)
+    found = dataset.counts + splitter.counts + tables.counts + splitter.mismatches()
+    found += _overlaps(index)
     done.oddities = dict(found)
     done.warnings = _warnings(source.data.root, index) + _empty_splits(splitter, index)
     done.dropped = dropped_persons(index)
@@ -352,11 +354,11 @@ def _overlaps(index: Index) -> Counter[str]:
 
 
 def _empty_splits(splitter: Splitter, index: Index) -> list[str]:
-    """A sentence for each split that was drawn and came out without a person that counts."""
+    """A sentence for each split that is not the set's own and has no person that counts."""
     there = set(index.splits[index.person_status == "ok"].tolist())
     return [
-        f"the draw left {split} without a person that counts: raise data.split.{split}, take "
-        "another data.split.seed, or give splits yourself"
+        f"no person that counts is in {split}: raise data.split.{split}, take another "
+        "data.split.seed, or give splits yourself, as in data.split.file"
         for split in splitter.drawn()
         if there and split not in there
     ]

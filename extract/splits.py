@@ -38,6 +38,7 @@ class Splitter:
             raise DataError("data.split.val and data.split.test leave nothing for train: lower one")
         self._listed = dict(_listed(self.settings.file)) if self.settings.file else {}
         self._used: set[str] = set()
+        self._unlisted: set[str] = set()
         self._groups: dict[str, str] = {}
         self._group = re.compile(self.settings.group) if self.settings.group else None
 
@@ -60,6 +61,8 @@ class Splitter:
         if listed is not None:
             self._used.add(path)
             return listed
+        if self._listed:
+            self._unlisted.add(path)
         where = _place(self.settings.seed, f"group:{group}" if group else identity)
         if not self.has:
             if where < self.settings.test:
@@ -70,9 +73,9 @@ class Splitter:
         return official
 
     def drawn(self) -> list[str]:
-        """The splits that are drawn, of which each should get somebody."""
+        """The splits that are not simply the set's own, of which each should get somebody."""
         if self.settings.file:
-            return []
+            return list(self.has or SPLITS)
         if not self.has:
             asked = {"val": self.settings.val, "test": self.settings.test}
             return ["train", *(split for split, share in asked.items() if share)]
@@ -96,9 +99,16 @@ class Splitter:
             return f"val is {some.val:.0%} of train, drawn {by}, seed {some.seed}"
         return ""
 
-    def unused(self) -> int:
-        """How many paths of the file the data set has not."""
-        return len(self._listed.keys() - self._used)
+    def mismatches(self) -> Counter[str]:
+        """How many paths of the file the data set has not, and how many of its own it lacks."""
+        return Counter(
+            {
+                "paths of data.split.file that the data set has not": len(
+                    self._listed.keys() - self._used
+                ),
+                "pictures that data.split.file does not list": len(self._unlisted),
+            }
+        )
 
 
 def _place(seed: int, key: str) -> float:

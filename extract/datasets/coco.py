@@ -38,6 +38,8 @@ from extract.datasets._reading import (
 from extract.definitions import read
 from extract.images import is_below
 
+PERSONS = {"person", "people", "human", "face"}  # categories that say nothing of what one feels
+
 PATTERNS = (
     ("instances_*.json", "annotations/instances_*.json"),
     ("_annotations.coco.json", "*/_annotations.coco.json"),
@@ -52,6 +54,7 @@ class _Person:
     box: Box | None
     answers: dict[str, float] | list[str]
     where: str
+    by_category: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ class Coco(Dataset):
         for path in files:
             categories = self._read(path, categories)
         self._faults.stop()
+        self._settle()
         every = [person.answers for image in self._images.values() for person in image.persons]
         used = {name for answers in every for name in answers}
         own = self.root / "labels.yaml"
@@ -165,18 +169,34 @@ class Coco(Dataset):
                 else:
                     if unread := _unread(one):
                         self.counts[f"annotations whose attribute {unread} is not read"] += 1
-                    self._take(self._images[of[image]], _box(one.get("bbox")), answers, where)
+                    by_category = _said(one) is None
+                    person = _Person(_box(one.get("bbox")), answers, where, by_category)
+                    self._take(self._images[of[image]], person)
         return names
 
-    def _take(
-        self, image: _Image, box: Box | None, answers: dict[str, float] | list[str], where: str
-    ) -> None:
+    def _settle(self) -> None:
+        """Where the categories say no more than `person`, they are no labels."""
+        persons = [person for image in self._images.values() for person in image.persons]
+        silent = [person for person in persons if person.by_category]
+        if not silent or not all(PERSONS.issuperset(person.answers) for person in silent):
+            return
+        if len(silent) == len(persons):
+            raise DataError(
+                f"every box is of the category {silent[0].answers}, which is no emotion: give "
+                "emotions as categories, as `labels`, or as the attribute `emotion`"
+            )
+        for person in silent:
+            self.counts["persons whose category is no emotion, and who have no labels"] += 1
+            person.answers.clear()
+
+    def _take(self, image: _Image, person: _Person) -> None:
+        box, new = person.box, person.answers
         twin = next((p for p in image.persons if box is not None and p.box == box), None)
-        if twin is not None and isinstance(twin.answers, list) and isinstance(answers, list):
+        if twin is not None and isinstance(twin.answers, list) and isinstance(new, list):
             self.counts["equal boxes of one picture, made one person"] += 1
-            twin.answers.extend(name for name in answers if name not in twin.answers)
+            twin.answers.extend(name for name in new if name not in twin.answers)
         else:
-            image.persons.append(_Person(box, answers, where))
+            image.persons.append(person)
 
     def _sound(
         self, found: Mapping[str, Any], what: str, file: Path, key: str
@@ -256,10 +276,7 @@ def _answers(
 ) -> dict[str, float] | list[str]:
     """What an annotation says of the person. Raises DataError for labels of another form, and for
     a category that is not there."""
-    given = one.get("labels")
-    more = one.get("attributes")
-    if given is None and isinstance(more, dict):
-        given = more.get("emotions", more.get("emotion"))
+    given = _said(one)
     if isinstance(given, str):
         given = [given] if given else []
     if isinstance(given, list | dict) and all(isinstance(n, str) and _is_name(n) for n in given):
@@ -272,12 +289,18 @@ def _answers(
     return [categories[kind]]
 
 
+def _said(one: Mapping[str, Any]) -> Any:
+    """What an annotation says that a person feels, besides its category; None where nothing."""
+    given, more = one.get("labels"), one.get("attributes")
+    if given is None and isinstance(more, dict):
+        given = more.get("emotions", more.get("emotion"))
+    return given
+
+
 def _unread(one: Mapping[str, Any]) -> str:
     """Attributes that may have been meant as labels, where the category was taken for one."""
     more = one.get("attributes")
-    if one.get("labels") is not None or not isinstance(more, dict):
-        return ""
-    if "emotion" in more or "emotions" in more:
+    if _said(one) is not None or not isinstance(more, dict):
         return ""
     return ", ".join(sorted(str(name) for name, value in more.items() if isinstance(value, str)))
 

@@ -94,15 +94,15 @@ class Persons(Dataset):
         self._faults = Gathering()
         self._pictures: dict[str, _Picture] = {}
         self._gather()
-        self._faults.stop()
         lines = [line for one in self._pictures.values() for line, _ in one.persons]
         splits = {line.split for line in lines}
         if None in splits and len(splits) > 1:
             without = sum(line.split is None for line in lines)
-            raise DataError(
+            self._faults.add(
                 f"{self._file}: {without} of {len(lines)} lines have no split: give it in every "
                 "line, or in none and have splits drawn"
             )
+        self._faults.stop()
         self.splits = tuple(s for s in ("train", "val", "test") if s in splits)
         every = [line.labels for line in lines]
         own = self.root / "labels.yaml"
@@ -220,7 +220,7 @@ def _csv_lines(file: Path, faults: Gathering) -> Iterator[tuple[Any, str]]:
             raise DataError(f"{file.name}, line 1: the column {min(twice)!r} stands twice")
         missing = [name for name in ("path", "labels") if name not in header]
         if missing:
-            here = f"; there is {', '.join(header)}" if header else ""
+            here = did_you_mean(missing[0], header) if header else ""
             comma = ", and cells are separated by commas" if ";" in "".join(header) else ""
             raise DataError(
                 f"{file.name}, line 1: there must be a column {' and '.join(missing)}{comma}{here}"

@@ -276,8 +276,12 @@ def _show_split(found: dict[str, Any]) -> None:
     out.print(table)
     out.print(
         f"{found['clusters']:,} clusters of pictures that look the same (cosine {found['near']:g} "
-        f"or more) stood in several splits; persons moved: {escape(counts(found['moved']))}"
+        "or more) or are of one group stood in several splits; "
+        f"persons moved: {escape(counts(found['moved']))}"
     )
+    for name, number in found["persons"].items():
+        if number["before"] and not number["after"]:
+            out.print(f"[yellow]nobody is left in {escape(name)}[/]: raise --near")
     for note in found["notes"]:
         out.print(f"[yellow]{escape(note)}[/]")
     out.print(f"now: emocache prepare --set data.split.file={escape(found['file'])}")

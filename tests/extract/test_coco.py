@@ -532,3 +532,18 @@ def test_a_heading_over_the_categories_is_no_label(made):
     found["categories"].insert(0, {"id": 0, "name": "moods", "supercategory": "none"})
     made.write(found)
     assert made.check().labels == len(names) and "moods" not in made.index().labels
+
+
+def test_a_category_that_says_only_who_is_no_label(made):
+    """One of three has no emotion: unlabelled, and not the emotion `person`."""
+    found = document()
+    found["categories"] = [{"id": 2, "name": "person"}, {"id": 1, "name": "face"}]
+    made.write(found)
+    with pytest.raises(DataError, match=r"category \['person'\], which is no emotion.*`emotion`"):
+        made.check()
+    for one, mood in zip(found["annotations"], ("joy", None, "fear"), strict=True):
+        one["attributes"] = {"emotion": mood} if mood else {}
+    made.write(found)
+    index = made.index()
+    assert index.labels == ("fear", "joy")
+    assert index.person_status.tolist() == ["ok", "unlabelled", "ok"]

@@ -66,4 +66,4 @@ def test_a_split_that_the_draw_left_empty_is_warned_of(tmp_path, monkeypatch):
     reader(monkeypatch, splits=())
     Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
     said = " ".join(check(Data(name="wrong", root=tmp_path)).warnings)
-    assert said.count("the draw left") == 2 and "raise data.split.val" in said
+    assert said.count("no person that counts is in") == 2 and "raise data.split.val" in said

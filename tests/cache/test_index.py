@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from cache.errors import CacheError
+from cache.files import sha256_file
 from cache.index import PERSONS, PICTURES, Index, person_id
 from cache.keys import of_sealed_text, sealed_text
 
@@ -112,3 +114,47 @@ def test_another_sealed_file_in_the_place_of_the_index_is_damage(tmp_path):
         (tmp_path / "index" / "index.json").write_bytes(sealed_text(other))
         with pytest.raises(CacheError, match="missing or damaged"):
             Index.read(tmp_path)
+
+
+def test_an_index_of_format_2_is_read_with_what_it_did_not_know(tmp_path):
+    """As an emocache wrote it that knew no groups, faces, origins and kinds; and written as 3."""
+    index().write(tmp_path)
+    folder = tmp_path / "index"
+    about = of_sealed_text((folder / "index.json").read_bytes())
+    for name, new in (("pictures", ["group", "attributes"]), ("persons", ["origin", "face"])):
+        path = folder / f"{name}.parquet"
+        pq.write_table(pq.read_table(path).drop_columns(new), path)
+        about["files"][path.name] = sha256_file(path)
+    about = {key: value for key, value in about.items() if key != "kind"} | {"format": 2}
+    (folder / "index.json").write_bytes(sealed_text(about))
+    back = Index.read(tmp_path)
+    assert (back.kind, back.faces) == ("", [None] * 3) and back.digest() == index().digest()
+    assert back.persons["origin"].to_pylist() == ["annotated"] * 3
+    assert back.pictures["group"].to_pylist() == [""] * len(back.pictures)
+    back.write(tmp_path)
+    assert of_sealed_text((folder / "index.json").read_bytes())["format"] == 3
+    assert Index.read(tmp_path).digest() == index().digest()
+
+
+@pytest.mark.parametrize("kind", ["single", "distribution"])
+def test_the_kind_and_the_faces_are_kept(tmp_path, kind):
+    """What labels are decides a head's result; that they are `multi` was so before."""
+    made = index()
+    face = pa.array([[1.0, 2.0, 3.0, 4.0], None, None], pa.list_(pa.float32()))
+    place = made.persons.column_names.index("face")
+    made = replace(made, kind=kind, persons=made.persons.set_column(place, "face", face))
+    made.write(tmp_path)
+    back = Index.read(tmp_path)
+    assert back.kind == kind and back.faces == [(1, 2, 3, 4), None, None]
+    assert back.digest() != index().digest() == replace(index(), kind="multi").digest()
+
+
+def test_a_person_is_of_the_face_and_of_nobody_too():
+    whole = (0, 0, 9, 9)
+    ids = {
+        person_id("p", whole),
+        person_id("p", whole, (1, 1, 2, 2)),
+        person_id("p", whole, (1, 1, 2, 3)),
+        person_id("p", whole, nobody=True),
+    }
+    assert len(ids) == 4

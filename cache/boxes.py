@@ -9,6 +9,7 @@ from jaxtyping import Float, Num
 
 Box = tuple[float, float, float, float]
 WHOLE: Box = (0.0, 0.0, math.inf, math.inf)  # round any picture
+NO_BOX: Box = (math.nan, math.nan, math.nan, math.nan)  # where one is missing
 Corners = Sequence[float | int | np.number] | Num[np.ndarray, "4"]  # the same as any four numbers
 
 

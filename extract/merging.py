@@ -8,15 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from cache.boxes import Box
+from cache.boxes import NO_BOX, Box
 from cache.index import VAD, Index, Origin, occurrences, person_id, split_order
 from extract import images
-from extract.datasets import NAN, PersonRecord, PictureRecord
+from extract.datasets import PersonRecord, PictureRecord
 from extract.people import Choice
 from extract.placing import place
 from extract.splits import Splitter
-
-NO_BOX: Box = (NAN, NAN, NAN, NAN)
 
 # The person of a picture (row, width and height) that the annotation gives no box for; with the
 # annotated face where there is one.

@@ -1,10 +1,8 @@
 """The contact sheet: some persons of the index with their boxes, to look at before extraction is
 paid for. Wrong boxes, labels that went astray and pictures on their side show here first."""
 
-import base64
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +107,5 @@ def _drawn(path: Path, picture: Mapping[str, Any], person: Mapping[str, Any]) ->
         face = None if person["face"] is None else tuple(person["face"])
         marks = [PersonMark(box, face)]
     drawn = draw(Image.fromarray(pixels), marks, longest=PICTURE, zoom=1.2)
-    held = BytesIO()
-    drawn.save(held, "WEBP", quality=74, method=4)
-    url = "data:image/webp;base64," + base64.b64encode(held.getvalue()).decode("ascii")
+    url = pages.data_url(drawn, quality=74)
     return {"image": url, "width": drawn.width, "height": drawn.height}

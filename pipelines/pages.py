@@ -1,12 +1,17 @@
 """Pages as one HTML file each, from the templates beside: they open anywhere, ask no network and
 hold no script, so nothing in them can fail."""
 
+import base64
 from functools import partial
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cache.files import write_atomic
 from pipelines import wording
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 def render(template: str, path: Path, **content: Any) -> Path:
@@ -28,3 +33,10 @@ def render(template: str, path: Path, **content: Any) -> Path:
     }
     write_atomic(path, environment.get_template(template).render(**content).encode())
     return path
+
+
+def data_url(picture: "Image.Image", quality: int) -> str:
+    """A picture as the address of itself, WebP of that quality, so that a page holds it."""
+    held = BytesIO()
+    picture.save(held, "WEBP", quality=quality, method=4)
+    return "data:image/webp;base64," + base64.b64encode(held.getvalue()).decode("ascii")

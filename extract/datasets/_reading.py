@@ -19,7 +19,6 @@ from cache.index import SPLITS, LabelKind
 from extract.datasets import NAN, Dataset
 from extract.images import is_below
 
-NO_BOX: Box = (NAN, NAN, NAN, NAN)
 LISTED = 3  # faults that a refusal quotes
 KEPT = 1000  # faults that are kept
 LINKS = "links to folders, not entered (data.follow_links)"

@@ -20,12 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from cache.boxes import Box
+from cache.boxes import NO_BOX, Box
 from cache.errors import DataError
 from extract.datasets import Dataset, PersonRecord, PictureRecord, dataset
 from extract.datasets._reading import (
-    NO_BOX,
-    SPLIT_WORDS,
     Gathering,
     LabelNames,
     finite,
@@ -33,6 +31,7 @@ from extract.datasets._reading import (
     kind_of,
     names_in_use,
     number,
+    split_of,
     target_of,
 )
 from extract.definitions import read
@@ -265,9 +264,8 @@ def _split(file: Path) -> str:
     """Of a file: in its name, else its folder's."""
     for text in (file.stem, file.parent.name):
         for word in re.findall(r"[a-z]+", text.lower()):
-            for split, words in SPLIT_WORDS.items():
-                if word in words:
-                    return split
+            if split := split_of(word):
+                return split
     return ""
 
 

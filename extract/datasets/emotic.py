@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from cache.boxes import NO_BOX
 from cache.errors import DataError
 from cache.index import SPLITS
 from extract.datasets import NAN, Dataset, PersonRecord, PictureRecord, dataset
-from extract.datasets._reading import NO_BOX, LabelNames, table
+from extract.datasets._reading import LabelNames, table
 from extract.definitions import shipped
 
 

@@ -9,9 +9,10 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
+from cache.boxes import NO_BOX
 from cache.errors import DataError
 from extract.datasets import NAN, Dataset, PersonRecord, PictureRecord, dataset
-from extract.datasets._reading import NO_BOX, LabelNames, finite, found_below, number, table
+from extract.datasets._reading import LabelNames, finite, found_below, number, table
 from extract.definitions import shipped
 from extract.images import is_below
 

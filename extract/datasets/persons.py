@@ -20,10 +20,10 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from cache.boxes import NO_BOX
 from cache.errors import DataError, did_you_mean
 from extract.datasets import NAN, Dataset, PersonRecord, PictureRecord, dataset
 from extract.datasets._reading import (
-    NO_BOX,
     Gathering,
     LabelNames,
     finite,

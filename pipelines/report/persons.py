@@ -1,9 +1,7 @@
 """The report's cards: a picture of each person with what the head saw, and its answer."""
 
-import base64
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from PIL import Image
 from cache.errors import DataError
 from extract import images
 from pipelines.overlay import ObjectMark, draw
+from pipelines.pages import data_url
 from pipelines.report.data import Person, ReportData
 from train.labels import LabelKind, is_distribution
 
@@ -50,7 +49,7 @@ def cards(data: ReportData, kind: LabelKind) -> list[dict[str, Any]]:
             {
                 "name": person.name,
                 "notes": list(person.notes),
-                "image": _data_url(drawn),
+                "image": data_url(drawn, quality=78),
                 "width": drawn.width,
                 "height": drawn.height,
                 "says": _says(person, objects, data.views),
@@ -150,12 +149,6 @@ def _picture(path: Path) -> Image.Image:
             f"the report shows pictures and cannot read {path} ({error.reason}): set data.root to "
             "where they are"
         ) from error
-
-
-def _data_url(picture: Image.Image) -> str:
-    held = BytesIO()
-    picture.save(held, "WEBP", quality=78, method=4)
-    return "data:image/webp;base64," + base64.b64encode(held.getvalue()).decode("ascii")
 
 
 def probabilities(persons: Sequence[Person]) -> bool:

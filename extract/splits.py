@@ -68,9 +68,13 @@ class Splitter:
             if where < self.settings.test:
                 return "test"
             return "val" if where < self.settings.test + self.settings.val else "train"
-        if official == "train" and "val" not in self.has and where < self.settings.val:
+        if official == "train" and self._val_from_train and where < self.settings.val:
             return "val"
         return official
+
+    @property
+    def _val_from_train(self) -> bool:
+        return "train" in self.has and "val" not in self.has and self.settings.val > 0
 
     def drawn(self) -> list[str]:
         """The splits that are not simply the set's own, of which each should get somebody."""
@@ -79,9 +83,7 @@ class Splitter:
         if not self.has:
             asked = {"val": self.settings.val, "test": self.settings.test}
             return ["train", *(split for split, share in asked.items() if share)]
-        return (
-            ["val"] if "val" not in self.has and "train" in self.has and self.settings.val else []
-        )
+        return ["val"] if self._val_from_train else []
 
     def said(self) -> str:
         """How splits were made, in words, for every result; "" where they are the set's own."""
@@ -95,7 +97,7 @@ class Splitter:
                 f"splits drawn {left:.0%} : {some.val:.0%} : {some.test:.0%} {by}, "
                 f"seed {some.seed}: not official"
             )
-        if "val" not in self.has and "train" in self.has and some.val:
+        if self._val_from_train:
             return f"val is {some.val:.0%} of train, drawn {by}, seed {some.seed}"
         return ""
 

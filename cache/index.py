@@ -14,7 +14,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -115,7 +115,13 @@ class Index:
     (for example that labels are made up); labels: the C label names, in the order of every
     label vector; pictures, persons: the two tables, as in `PICTURES` and `PERSONS`; definitions:
     for each label {"label": its name, "definition": the sentence that the text encoder reads};
-    kind: what a label vector is (see `train.labels`), "" where an older cache does not say.
+    kind: what a label vector is (see `train.labels`), "" where an older cache does not say;
+    modalities: of recordings, the views that they have: name -> what each is made from (see
+    `extract.signals.recording`); empty where rows are pictures.
+
+    Of recordings, a row of `pictures` is a stretch of one file, its path `file#stretch`, its width the
+    seconds it lasts (rows, for ready features), its height 1; a row of `persons` is a window of it,
+    whose box is (start, 0, end, 1) in seconds.
     """
 
     dataset: str
@@ -125,6 +131,7 @@ class Index:
     persons: pa.Table
     definitions: tuple[Mapping[str, str], ...] = ()
     kind: LabelKind | Literal[""] = ""
+    modalities: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @cached_property
     def boxes(self) -> Float32[np.ndarray, "P 4"]:
@@ -159,6 +166,17 @@ class Index:
         """Row of each person's picture."""
         return self.persons["picture"].to_numpy().astype(np.int64)
 
+    @cached_property
+    def units(self) -> Int64[np.ndarray, " P"]:
+        """What is drawn anew, whole, when a measure's spread is asked for: persons of one unit hang
+        together. The picture of each person; of recordings the group (subject), where it is known."""
+        if not self.modalities:
+            return self.picture_rows
+        groups = self.pictures["group"].to_pylist()
+        first: dict[str, int] = {}
+        unit = [first.setdefault(name, row) if name else row for row, name in enumerate(groups)]
+        return np.asarray(unit, np.int64)[self.picture_rows]
+
     def ids(self, rows: RowSpace) -> list[str]:
         """What names each row of the row space `rows`: persons, pictures or labels."""
         tables = {"persons": self.persons, "pictures": self.pictures}
@@ -184,6 +202,7 @@ class Index:
             "note": self.note,
             "labels": list(self.labels),
             "kind": self.kind,
+            **({"modalities": dict(self.modalities)} if self.modalities else {}),
         }
         files: dict[str, bytes] = {}
         for name, table in (("pictures", self.pictures), ("persons", self.persons)):
@@ -232,6 +251,7 @@ class Index:
             persons,
             tuple(definitions),
             about.get("kind", ""),
+            about.get("modalities", {}),
         )
 
     def digest(self) -> str:

@@ -20,7 +20,7 @@ INDEX = (
 )
 
 # Of a row of a view.
-StatusWord = Literal["absent", "ok", "no_face", "no_object", "bad_box", "unreadable", "missing"]
+StatusWord = Literal["absent", "ok", "no_face", "no_object", "bad_box", "unreadable", "missing", "no_signal"]
 
 # The code that stands for it in the store.
 STATUS: dict[StatusWord, int] = {
@@ -31,6 +31,7 @@ STATUS: dict[StatusWord, int] = {
     "bad_box": 4,
     "unreadable": 5,
     "missing": 6,
+    "no_signal": 7,
 }
 WORDS: dict[int, StatusWord] = {code: word for word, code in STATUS.items()}
 
@@ -39,4 +40,5 @@ USABLE: tuple[StatusWord, ...] = (
     "ok",
     "no_face",
     "no_object",
-)  # a missing face or object is an answer, not a failure
+    "no_signal",
+)  # a missing face or object, or a signal without a measurable beat, is an answer, not a failure

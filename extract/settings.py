@@ -52,11 +52,21 @@ class Split(Section):
     file: Path | None = None
 
 
+class Window(Section):
+    """Of raw signals, in seconds. seconds: how long one is; step: from the begin of one to that of the
+    next."""
+
+    seconds: Annotated[float, Field(ge=1, le=3600)] = 60.0
+    step: Annotated[float, Field(ge=1, le=3600)] = 30.0
+
+
 class Data(Section):
     """name: of the reader, a file of `extract.datasets`; root: where the data set lies; file: the
     annotation below it, for readers that may find several; definitions: YAML of labels and the
     sentences that the text encoder reads, in place of the set's; target: what a label vector is,
-    see `extract.targets`; follow_links: whether links may lead out of `root`."""
+    see `extract.targets`; follow_links: whether links may lead out of `root`;
+    window: of recordings; classes: labels made of the set's own, as {calm: [baseline, meditation]}:
+    see `extract.targets`."""
 
     name: str = "emotic"
     root: Path = Path("data/emotic")
@@ -65,6 +75,8 @@ class Data(Section):
     target: Literal["auto", "single", "distribution"] = "auto"
     follow_links: bool = False
     split: Split = Split()
+    window: Window = Window()
+    classes: dict[str, list[str]] | None = None
 
 
 class People(Section):

@@ -31,6 +31,9 @@ from train.labels import HAS, LabelKind, label_kind
 # Arrays that replace each other: a head that names `objects.region`, the detector's own features
 # of the regions, gets them in place of the backbone's.
 INTERCHANGEABLE = ("features", "region")
+# What a head names that reads every view of features there is, in the order of f_I, then by name.
+EVERY = "*"
+ORDER = ("body", "head", "objects", "depth", "scene")
 UNKNOWN = "these persons have no labels: fit and score on a cache's index"
 
 
@@ -71,6 +74,27 @@ def view_of(name: str) -> str:
 def array_of(name: str) -> str:
     """The array of such a name: `region`; `features` where it names none."""
     return name.partition(".")[2] or "features"
+
+
+def expand(names: Sequence[str], specs: Mapping[str, ViewSpec]) -> tuple[str, ...]:
+    """The names that heads give, `EVERY` as the views of features of persons and pictures among
+    `specs`."""
+    if EVERY not in names:
+        return tuple(names)
+    there = [n for n, one in specs.items() if "features" in one.arrays and one.space != "labels"]
+    every = sorted(there, key=lambda n: (ORDER.index(n) if n in ORDER else len(ORDER), n))
+    return (*every, *(name for name in names if name != EVERY and name not in every))
+
+
+def views_in(root: Path | str, names: Sequence[str]) -> tuple[str, ...]:
+    """`expand`, of what the cache at `root` holds. Raises CacheError where that is nothing."""
+    if EVERY not in names:
+        return tuple(names)
+    root = Path(root)
+    found = expand(names, {name: open_view(root, name).spec for name in view_names(root)})
+    if not found:
+        raise CacheError(f"{root} has no view of features: run `emocache extract`")
+    return found
 
 
 @dataclass(frozen=True)
@@ -179,7 +203,7 @@ class Features:
 
     def require(self, names: Sequence[str], head: str) -> None:
         """Raises DataError where a view that the head reads is not among them."""
-        missing = [name for name in names if view_of(name) not in self.specs]
+        missing = [n for n in expand(names, self.specs) if view_of(n) not in self.specs]
         if missing:
             raise DataError(
                 f"{head} needs the views {', '.join(missing)} too: run `emocache extract`"
@@ -191,7 +215,7 @@ class Features:
 
     def only(self, views: Sequence[str]) -> "Features":
         """The same persons with these views alone; `objects.region` counts as `objects`."""
-        some = {view_of(name) for name in views}
+        some = {view_of(name) for name in expand(views, self.specs)}
 
         def of(given: Mapping[str, Any]) -> dict[str, Any]:
             return {name: value for name, value in given.items() if name in some}
@@ -302,7 +326,8 @@ def load(
     device: torch.device | str = "cpu",
     memory: float | None = None,
 ) -> Features:
-    """Read the index and the named views of a cache; `objects.region`: see `INTERCHANGEABLE`.
+    """Read the index and the named views of a cache; `objects.region`: see `INTERCHANGEABLE`, "*":
+    `EVERY`.
 
     memory: GB that views may take on the device; of larger ones the largest arrays go to a
     temporary file and come by blocks. None: all are held.
@@ -313,7 +338,7 @@ def load(
     root = Path(cache_root)
     index = Index.read(root)
     sizes = np.stack([index.pictures[side].to_numpy() for side in ("width", "height")], axis=1)
-    named = {view_of(name): array_of(name) for name in views}
+    named = {view_of(name): array_of(name) for name in views_in(root, views)}
     absent = [name for name in named if name not in view_names(root)]
     if absent:
         mend = ""

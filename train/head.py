@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from train.data import Batch, Features, array_of, view_of
+from train.data import Batch, Features, array_of, expand, view_of
 from train.labels import LabelKind
 from train.layers.inputs import Standardise
 from train.losses import classification, label_weights, weighted_squared
@@ -20,12 +20,14 @@ from train.settings import Train
 class Output:
     """scores: probabilities, or what the head calls its scores; logits: what they were made from;
     attention: of the objects, None where none are weighed; vad: valence, arousal and dominance in
-    the annotation's units, None where they are not predicted."""
+    the annotation's units, None where they are not predicted; transport: the plan between the
+    tokens of two modalities, None for a head that transports nothing."""
 
     scores: Float[Tensor, "B C"]
     logits: Float[Tensor, "B C"]
     attention: Float[Tensor, "B k"] | None = None
     vad: Float[Tensor, "B 3"] | None = None
+    transport: Float[Tensor, "B n m"] | None = None
 
 
 class Head(Protocol):
@@ -106,7 +108,7 @@ class LabelHead(nn.Module):
     @classmethod
     def setup(cls, settings: Train, features: Features, rows: Tensor) -> "LabelHead":
         """A new head for these features; what it learns of them comes from `rows` alone."""
-        names = cls.views(settings)
+        names = expand(cls.views(settings), features.specs)
         features.require(names, settings.head)
         seen = [name for name in names if features.specs[view_of(name)].space != "labels"]
         head = cls(

@@ -8,7 +8,7 @@ import torch
 
 from cache.errors import DataError
 from cache.paths import view_names
-from train.data import load
+from train.data import EVERY, load, views_in
 from train.heads import get_head
 from train.metrics import bootstrap, mean_average_precision, random_order
 from train.settings import Evaluate, Train
@@ -30,7 +30,8 @@ def probe(
     over pictures), and signal: whether the interval lies above random_mAP. Raises DataError
     without val, or where no person of the split has a label.
     """
-    here, asked = view_names(Path(cache_root)), settings.linear.views
+    here = view_names(Path(cache_root))
+    asked = settings.linear.views or views_in(cache_root, [EVERY])
     views: list[str] = [name for name in asked if name in here]
     if not views:
         raise DataError(

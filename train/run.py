@@ -19,7 +19,7 @@ import torch
 from cache.errors import DataError
 from cache.files import write_atomic, write_json
 from train.checkpoint import check_keys, load_head, save_head
-from train.data import Features, load
+from train.data import EVERY, Features, load
 from train.explain import Explanation, explain_features
 from train.fit import Row, facts_of, fit, outputs_of
 from train.heads import get_head
@@ -145,7 +145,10 @@ def open_head(
     """
     model, info = load_head(head_folder, device)
     settings = Train.model_validate(info["settings"])
-    features = load(cache_root, model.views(settings), device, memory)
+    views = model.views(settings)
+    if EVERY in views:  # what the cache had then
+        views = tuple(info["views"])
+    features = load(cache_root, views, device, memory)
     check_keys(info, features)
     return Opened(model, info, features)
 

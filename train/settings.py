@@ -76,8 +76,8 @@ class HugMe(Section):
     )
 
 
-Seen = Literal["body", "head", "objects", "depth", "scene"]
-EVERY: list[Seen] = ["body", "head", "objects", "depth", "scene"]
+# Views by name; null: all that a cache has.
+Seen = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)] | None
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Words = Literal["words", "labels"]
 
@@ -130,13 +130,13 @@ class MlGcn(Section):
 
 
 class Mlp(Section):
-    views: Annotated[list[Seen], Field(min_length=1)] = EVERY
+    views: Seen = Field(default=None, description="Null: all of the cache.")
     hidden: list[Width] = Field(default=[1024, 512], description="None: a linear layer.")
     dropout: Dropout = 0.2
 
 
 class Linear(Section):
-    views: Annotated[list[Seen], Field(min_length=1)] = EVERY
+    views: Seen = Field(default=None, description="Null: all of the cache.")
     components: Annotated[int, Field(ge=0)] = Field(
         default=512, description="Leading directions kept of each view; 0: all."
     )

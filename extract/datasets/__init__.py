@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -25,6 +26,7 @@ from cache.boxes import Box
 from cache.errors import DataError, SettingsError
 from cache.index import LabelKind
 from cache.registry import Registry
+from extract.signals.recording import Channels, Modality
 
 NAN = float("nan")
 TABLES = (".csv", ".txt", ".json", ".jsonl", ".yaml", ".mat")  # what annotation comes in
@@ -84,6 +86,11 @@ class Dataset(ABC):
     one; `distribution`, shares that sum to 1; "": told by their values. splits: those that the set
     itself has; the others are drawn (`extract.splits`). note: what must be said beside every
     result. counts: oddities of the annotation by name, filled while `records` is read.
+
+    A set of recordings has `modalities`, and `decode` in place of pictures. Its records are stretches
+    of files, with the path `file#stretch`, a width (seconds, rounded up; rows of ready features), a
+    height of 1 and the subject as group; its persons are windows, with the box (start, 0, end, 1) in
+    seconds. window: how long windows of raw signals are, and how far apart they begin, in seconds.
     """
 
     name: str
@@ -93,6 +100,9 @@ class Dataset(ABC):
     kind: LabelKind | Literal[""] = ""
     splits: tuple[str, ...] = ("train", "val", "test")
     follow_links = False  # whether links may lead out of `root`: `data.follow_links`
+    modalities: Mapping[str, Modality] = MappingProxyType({})
+    window: tuple[float, float] = (60.0, 30.0)  # `data.window`
+    decoding = 1  # version of `decode`: raise it when a channel's values change
     choosable = False  # whether `__init__` also takes the annotation below `root`, `data.file`
 
     def __init__(self, root: Path) -> None:
@@ -102,6 +112,12 @@ class Dataset(ABC):
             raise DataError(
                 f"there is no folder {self.root}: set data.root to the {self.name} data"
             )
+
+    @classmethod
+    def decode(cls, data: bytes, stretch: str) -> Channels:
+        """The channels of one stretch of a file, out of the file's bytes; for sets of recordings.
+        Raises `extract.images.PictureError` for bytes that are none."""
+        raise NotImplementedError(f"{cls.name} has no recordings")
 
     @abstractmethod
     def records(self) -> Iterator[PictureRecord]:

@@ -97,10 +97,11 @@ class Trials:
 
     def key(self, one: Train) -> str:
         """Raises CacheError for a view that the cache lacks."""
-        from train.data import view_of
+        from train.data import view_of, views_in
         from train.heads import closed, get_head
 
-        views = [view_of(name) for name in get_head(one.head).views(one)]
+        named = get_head(one.head).views(one)
+        views = [view_of(name) for name in views_in(self.root, named)]
         for name in set(views) - set(self.views):
             if name not in view_names(self.root):
                 mend = f", with views.{name}.network set" if name == "words" else ""
@@ -351,11 +352,11 @@ class Trials:
 def _same_persons(features: "Features", of_each: Sequence[Sequence[str]]) -> bool:
     """Whether each of these sets of views counts the persons that all of them together do: nobody
     is dropped for a view that one of them does not read."""
-    from train.data import view_of
+    from train.data import expand, view_of
 
     reasons = {why for of_split in features.dropped.values() for why in of_split}
     blamed = {why.partition(": ")[0] for why in reasons} & set(features.specs)
-    return all(blamed <= set(map(view_of, names)) for names in of_each)
+    return all(blamed <= set(map(view_of, expand(names, features.specs))) for names in of_each)
 
 
 def _drawn(found: evaluation.Evaluation) -> list[float]:

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cache.errors import DataError
-from train.data import Batch, Features
+from train.data import EVERY, Batch, Features, expand
 from train.head import LabelHead, Output
 from train.heads import register
 from train.layers.inputs import mean_object
@@ -19,7 +19,7 @@ from train.settings import Train
 class Linear(LabelHead):
     """y = W x + b, W = argmin |T - X W|^2 + lambda N |W|^2 over the N persons of train.
 
-    x: the views of `train.linear.views` side by side, each feature scaled to deviation 1 over
+    x: the views of the cache, or of `train.linear.views`, side by side, each feature scaled to deviation 1 over
     train, and of each view the `components` leading directions; objects count alike. lambda: the
     one of `penalties` that is best on val, by mAP, or by squared error where val has no label.
     Scores are y, which is no probability; where labels are distributions, what of y lies above 0,
@@ -40,7 +40,7 @@ class Linear(LabelHead):
 
     @staticmethod
     def views(settings: Train) -> tuple[str, ...]:
-        return tuple(settings.linear.views)
+        return tuple(settings.linear.views or [EVERY])
 
     def learn(self, features: Features, rows: Tensor) -> None:
         own = self.settings.linear
@@ -52,7 +52,7 @@ class Linear(LabelHead):
     @classmethod
     def factorise(cls, settings: Train, features: Features, rows: Tensor) -> Ridge:
         """The ridge path over the features of the persons `rows`, for any set of the views."""
-        names = cls.views(settings)
+        names = expand(cls.views(settings), features.specs)
         widths = {name: features.width(name) for name in names}
         head = cls(settings, widths=widths, labels=len(features.labels), kind=features.kind)
         head.to(features.device).see.measure(features, rows)

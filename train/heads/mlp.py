@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from train.data import Batch
+from train.data import EVERY, Batch
 from train.head import LabelHead
 from train.heads import register
 from train.layers.dropout import Dropout
@@ -17,9 +17,9 @@ from train.settings import Train
 
 @register("mlp")
 class Mlp(LabelHead):
-    """z = MLP([body; head; mean object; depth; scene]), two hidden ReLU layers with dropout.
-
-    `train.mlp.views` chooses among them; objects count alike, whatever their distance.
+    """z = MLP([body; head; mean object; depth; scene]), two hidden ReLU layers with dropout: early
+    fusion of all views of the cache, or of those of `train.mlp.views`. Objects count alike, whatever
+    their distance.
     """
 
     may_differ = ("dropout",)
@@ -35,7 +35,7 @@ class Mlp(LabelHead):
 
     @staticmethod
     def views(settings: Train) -> tuple[str, ...]:
-        return tuple(settings.mlp.views)
+        return tuple(settings.mlp.views or [EVERY])
 
     def logits(self, batch: Batch) -> Float[Tensor, "B C"]:
         seen = {name: self.see(name, batch) for name in self.widths}

@@ -119,9 +119,9 @@ class Index:
     modalities: of recordings, the views that they have: name -> what each is made from (see
     `extract.signals.recording`); empty where rows are pictures.
 
-    Of recordings, a row of `pictures` is a stretch of one file, its path `file#stretch`, its width the
-    seconds it lasts (rows, for ready features), its height 1; a row of `persons` is a window of it,
-    whose box is (start, 0, end, 1) in seconds.
+    Of recordings, a row of `pictures` is a stretch of one file, its path `file#stretch`, its width
+    the seconds it lasts (rows, for ready features), its height 1; a row of `persons` is a window of
+    it, whose box is (start, 0, end, 1) in seconds.
     """
 
     dataset: str
@@ -166,10 +166,18 @@ class Index:
         """Row of each person's picture."""
         return self.persons["picture"].to_numpy().astype(np.int64)
 
+    @property
+    def drawn(self) -> str:
+        """What `units` are, in a word."""
+        if not self.modalities:
+            return "pictures"
+        return "subjects" if any(self.pictures["group"].to_pylist()) else "samples"
+
     @cached_property
     def units(self) -> Int64[np.ndarray, " P"]:
         """What is drawn anew, whole, when a measure's spread is asked for: persons of one unit hang
-        together. The picture of each person; of recordings the group (subject), where it is known."""
+        together. The picture of each person; of recordings the group (subject), where it is
+        known."""
         if not self.modalities:
             return self.picture_rows
         groups = self.pictures["group"].to_pylist()

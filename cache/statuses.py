@@ -20,7 +20,9 @@ INDEX = (
 )
 
 # Of a row of a view.
-StatusWord = Literal["absent", "ok", "no_face", "no_object", "bad_box", "unreadable", "missing", "no_signal"]
+StatusWord = Literal[
+    "absent", "ok", "no_face", "no_object", "bad_box", "unreadable", "missing", "no_signal"
+]
 
 # The code that stands for it in the store.
 STATUS: dict[StatusWord, int] = {

@@ -20,6 +20,10 @@ from extract.loaded import Networks
 from extract.views import View
 
 
+# What a second of signals counts for, in pixels, when blocks are cut: ten or so numbers at 700 Hz.
+SECOND = 10_000
+
+
 @dataclass(frozen=True)
 class Who:
     """Whom a row is of. box: the person's, `cache.boxes.WHOLE` of a whole picture; face: as
@@ -116,6 +120,7 @@ def make_plan(
             group = person // shard_rows, picture // shard_rows
             who = people[person] if view.space == "persons" else Who()
             tasks[group, picture][name].append((row, who))
+    weight = SECOND if index.modalities else 1
     columns = ("path", "id", "width", "height")
     paths, ids, widths, heights = (index.pictures[name].to_pylist() for name in columns)
     plan.tasks = [
@@ -124,7 +129,7 @@ def make_plan(
             picture,
             paths[picture],
             ids[picture],
-            (widths[picture] or 0) * (heights[picture] or 0),
+            weight * (widths[picture] or 0) * (heights[picture] or 0),
             dict(rows),
         )
         for (group, picture), rows in sorted(tasks.items())

@@ -8,7 +8,7 @@ until it can be read, and its rows keep their numbers then.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -19,8 +19,8 @@ import pyarrow as pa
 
 from cache.boxes import Box
 from cache.contents import dropped_persons
-from cache.errors import DataError, KeyMismatch, in_few
-from cache.files import sweep
+from cache.errors import DataError, KeyMismatch, first_line, in_few
+from cache.files import sha256_file, sweep
 from cache.index import PERSONS, PICTURES, VAD, Index, LabelKind, recover_index, split_order
 from cache.lock import only_writer
 from cache.manifest import write_manifest
@@ -33,6 +33,7 @@ from extract.definitions import definitions_of
 from extract.merging import Choose, Probe, Tables
 from extract.people import Choice, Detected, Finder, choose
 from extract.settings import Data
+from extract.signals.recording import identity, parts_of
 from extract.splits import Splitter
 from extract.targets import as_target, target_kind
 
@@ -131,7 +132,8 @@ def check(data: Data, workers: int = 4, progress: Progress = silent) -> Prepared
 
 
 def _read(data: Data, workers: int, progress: Progress) -> _Source:
-    dataset = open_dataset(data.name, data.root, data.file, data.follow_links)
+    window = data.window.seconds, data.window.step
+    dataset = open_dataset(data.name, data.root, data.file, data.follow_links, window)
     kind = target_kind(dataset, data.target)
     own = dataset.definitions
     definitions = definitions_of(data.name, dataset.labels, own, data.definitions)
@@ -139,13 +141,17 @@ def _read(data: Data, workers: int, progress: Progress) -> _Source:
     if not any(record.persons for record in records):
         raise DataError(f"the {data.name} annotation in {data.root} has no persons: see data.root")
     paths = list(dict.fromkeys(record.path for record in records))
+    sizes = {record.path: (record.width or 0, record.height or 0) for record in records}
     for path in paths:
         if path.encode(errors="ignore").decode() != path:
             raise DataError(f"the picture {path!r} has a name that is no UTF-8: rename it")
     root = dataset.root.resolve()
     probes: dict[str, Probe] = {}
     with ThreadPoolExecutor(workers) as pool:
-        found = pool.map(lambda path: _probe(root, path, data.follow_links), paths)
+        if dataset.modalities:
+            found = _probe_recordings(root, sizes, data.follow_links, pool)
+        else:
+            found = pool.map(lambda path: _probe(root, path, data.follow_links), paths)
         for path, probe in zip(paths, found, strict=True):
             probes[path] = probe
             progress(len(probes), len(paths))
@@ -157,6 +163,33 @@ def _probe(root: Path, path: str, follow_links: bool) -> Probe:
         return Probe(images.header(images.place(root, path, follow_links)), "ok", "")
     except images.PictureError as error:
         return Probe(None, error.status, error.reason)
+
+
+def _probe_recordings(
+    root: Path, sizes: Mapping[str, tuple[int, int]], follow_links: bool, pool: ThreadPoolExecutor
+) -> Iterator[Probe]:
+    """One for each path, of stretches of that size; each file is hashed once."""
+
+    def hashed(file: str) -> tuple[str, images.PictureError | None]:
+        try:
+            place = images.place(root, file, follow_links)
+            if not place.is_file():
+                return "", images.PictureError("no such file", "missing")
+            return sha256_file(place), None
+        except images.PictureError as error:
+            return "", error
+        except OSError as error:
+            return "", images.PictureError(f"the file cannot be read: {first_line(error)}")
+
+    files = dict.fromkeys(parts_of(path)[0] for path in sizes)
+    known = {file: pool.submit(hashed, file) for file in files}
+    for path, size in sizes.items():
+        file, stretch = parts_of(path)
+        sha256, error = known[file].result()
+        if error is not None:
+            yield Probe(None, error.status, error.reason)
+        else:
+            yield Probe(images.Header(identity(sha256, stretch), *size, 1), "ok", "")
 
 
 def _old_index(cache_root: Path, name: str, labels: tuple[str, ...]) -> Index | None:
@@ -250,6 +283,7 @@ def _index(source: _Source, tables: Tables, note: str) -> Index:
         pa.Table.from_pylist(tables.persons, PERSONS),
         tuple({"label": n, "definition": source.definitions[n]} for n in labels),
         source.kind,
+        {name: one.as_dict() for name, one in source.dataset.modalities.items()},
     )
 
 

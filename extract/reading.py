@@ -1,10 +1,11 @@
-"""Pictures on their way to the networks: read, decoded and cut to size in threads, a block ahead.
+"""Pictures and recordings on their way to the views: read, decoded and cut in threads, a block
+ahead.
 
 What waits in memory is bounded: two blocks, each of so many pictures and so many pixels.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -14,9 +15,13 @@ from typing import Any
 from cache.spec import Row
 from extract import images
 from extract.meter import Meter
-from extract.plan import Task
+from extract.plan import Task, Who
 from extract.settings import Extract
+from extract.signals.files import Files
+from extract.signals.recording import Excerpt, Recording
 from extract.views import Subject, View
+
+Source = images.Picture | Recording  # what a file became
 
 # Of a block, with a copy for every person: 200 MB of RGB.
 PIXELS = 1 << 26
@@ -63,14 +68,14 @@ def read_ahead(
     """
     blocks = blocks_of(tasks, settings.batch)
     with ThreadPoolExecutor(settings.readers) as pool:
-        reading: dict[str, Future[images.Picture]] = {}
+        reading: dict[str, Future[Source]] = {}
+        read = _reader(root, views, meter)
 
         def start(block: list[Task]) -> list["Future[Inputs]"]:
             nonlocal reading
             # A picture at the border of two shards is in both blocks, and read once.
             reading = {
-                task.path: reading.get(task.path)
-                or pool.submit(_read, root / task.path, task.id, meter)
+                task.path: reading.get(task.path) or pool.submit(read, task.path, task.id)
                 for task in block
             }
             # Each waits for a picture that was asked for before it, so none waits for ever.
@@ -85,6 +90,20 @@ def read_ahead(
                 done = [one.result() for one in current]
             del current
             yield done
+
+
+def _reader(root: Path, views: Mapping[str, View], meter: Meter) -> Callable[[str, str], Source]:
+    """What reads the file of a task by path and id: as a picture, or as the views have it."""
+    decoders = {view.decoder for view in views.values()} - {""}
+    if not decoders:
+        return lambda path, known: _read(root / path, known, meter)
+    files = Files(root, decoders.pop())
+
+    def recording(path: str, known: str) -> Recording:
+        with meter.measure("read"):
+            return files.read(path, known)
+
+    return recording
 
 
 def _read(path: Path, known: str, meter: Meter) -> images.Picture:
@@ -111,11 +130,11 @@ def _read(path: Path, known: str, meter: Meter) -> images.Picture:
 
 
 def _inputs(
-    task: Task, reading: "Future[images.Picture]", views: Mapping[str, View], meter: Meter
+    task: Task, reading: "Future[Source]", views: Mapping[str, View], meter: Meter
 ) -> Inputs:
     done = Inputs(task)
     try:
-        picture = reading.result()
+        source = reading.result()
     except images.PictureError as error:
         if error.status == "missing":
             done.missing = error.reason
@@ -127,14 +146,19 @@ def _inputs(
     with meter.measure("prepare"):
         for name, rows in task.rows.items():
             for row, who in rows:
-                subject = Subject(picture.pixels, who.box, who.face, who.nobody)
                 try:
-                    it = views[name].prepare(subject)
+                    it = views[name].prepare(_subject(source, who))
                 except images.PictureError as error:  # of this box alone: the others go on
                     done.failed.setdefault(name, []).append((row, _failed(error)))
                 else:
                     done.given.setdefault(name, []).append((row, it))
     return done
+
+
+def _subject(source: Source, who: Who) -> Subject | Excerpt:
+    if isinstance(source, Recording):
+        return Excerpt(source.channels, who.box[0], who.box[2])
+    return Subject(source.pixels, who.box, who.face, who.nobody)
 
 
 def _failed(error: images.PictureError) -> Row:

@@ -1,7 +1,7 @@
 """Mend a cache: take out what is damaged, extract exactly those rows again, look once more."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def repair(
     data: Data,
     cache: Cache,
     settings: Extract,
-    views: Mapping[str, View],
+    views_of: Callable[[Index], Mapping[str, View]],
     networks: Networks,
     progress: Progress = silent,
     finder: Finder | None = None,
@@ -48,7 +48,7 @@ def repair(
     from the data set, and taken only if every shard proves that its rows are the same.
     Raises KeyMismatch where the settings would make other numbers than the damaged view holds,
     CacheError where index and shards do not belong together. Nothing is changed then.
-    finder: who looks for people, where the data set has pictures without boxes.
+    views_of: the views of an index; finder: who looks for people, where the data set has pictures without boxes.
     """
     damages = verify(cache.root).damages
     if not damages:
@@ -58,6 +58,7 @@ def repair(
         if index_damage(cache.root):
             _mend_index(data, cache, finder)
         index = Index.read(cache.root)
+        views = views_of(index)
         give_definitions(views, index)
         found = verify(cache.root)
         _require_same_keys(found, cache.root, views, networks)

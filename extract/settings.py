@@ -53,8 +53,8 @@ class Split(Section):
 
 
 class Window(Section):
-    """Of raw signals, in seconds. seconds: how long one is; step: from the begin of one to that of the
-    next."""
+    """Of raw signals, in seconds. seconds: how long one is; step: from the begin of one to that of
+    the next."""
 
     seconds: Annotated[float, Field(ge=1, le=3600)] = 60.0
     step: Annotated[float, Field(ge=1, le=3600)] = 30.0

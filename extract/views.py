@@ -52,6 +52,7 @@ class View:
     kind: ClassVar[str] = "picture"  # of the backbone
     finds: ClassVar[str] = ""  # kind of the detector, for views that have one
     version: ClassVar[int] = 1
+    decoder: str = ""  # the reader that takes its recordings out of files; "": it sees pictures
     # `Index.definitions`, where rows are labels: see `give_definitions`
     definitions: Sequence[Mapping[str, str]] | None = None
 

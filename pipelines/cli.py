@@ -34,6 +34,7 @@ for command in (
     heads.probe,
     heads.compare,
     studies.sweep,
+    studies.crossval,
     studies.tune,
     studies.tables,
     heads.report,

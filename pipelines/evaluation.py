@@ -66,7 +66,7 @@ def measure(
     O_F1, jaccard]}, [val: {mAP, chance_mAP, n_evaluated}], provenance: {...}}. NaN is written as
     null. By the kind of the labels (see `train.labels`) there are beside them:
 
-    single: accuracy and balanced_accuracy, each with _low and _high, and chance_accuracy, that of
+    single: accuracy, balanced_accuracy and macro_F1 of the label scored highest, each with _low and _high, and chance_accuracy, that of
     naming the most frequent label of the split for everybody.
     distribution: each of `metrics.MEASURES` with _low and _high, and as chance_<measure> what
     predicting chance_distribution for everybody gives: the mean of the training persons where the
@@ -114,6 +114,7 @@ def measure(
         "n_dropped": int(sum(scores.dropped.values())),
         "dropped": {reason: int(count) for reason, count in sorted(scores.dropped.items())},
         "n_pictures": len(np.unique(scores.picture_rows)),
+        **({} if scores.units is None else {f"n_{scores.drawn}": len(np.unique(scores.units))}),
         "classes": len(labels),
         "classes_with_positive": int(np.isfinite(average).sum()),
         **_in_short(provenance),
@@ -153,7 +154,7 @@ def measure(
         }
     answer["provenance"] = {
         **provenance,
-        "interval": f"{settings.confidence:.0%} basic bootstrap over pictures, "
+        "interval": f"{settings.confidence:.0%} basic bootstrap over {scores.drawn}, "
         f"{settings.bootstrap} resamples, seed {settings.seed}",
     }
     per_class = [
@@ -173,17 +174,15 @@ def measure(
 
 
 def ranked_by(scores: Scores, settings: Evaluate) -> metrics.Bootstrap:
-    """AP of each label, and mAP as their mean, on the same resamples of pictures."""
-    return metrics.bootstrap(
-        scores.y_true, scores.y_score, np.asarray(scores.picture_rows), **_drawn(settings)
-    )
+    """AP of each label, and mAP as their mean, on the same resamples of pictures (`Scores.units`)."""
+    return metrics.bootstrap(scores.y_true, scores.y_score, scores.resampled, **_drawn(settings))
 
 
 def averaged_by(
     kind: LabelKind, scores: Scores, settings: Evaluate
 ) -> dict[str, tuple[metrics.Bootstrap, int | None]]:
     """What is measured beside mAP, each as a column of a bootstrap, None for its mean."""
-    pictures, drawn = np.asarray(scores.picture_rows), _drawn(settings)
+    pictures, drawn = scores.resampled, _drawn(settings)
     found: dict[str, tuple[metrics.Bootstrap, int | None]] = {}
     if kind == "single":
         true = np.asarray(scores.y_true)
@@ -192,6 +191,8 @@ def averaged_by(
         recalls = metrics.bootstrap_mean(of_each, pictures, true, **drawn)
         found["accuracy"] = (metrics.bootstrap_mean(hits, pictures, **drawn), 0)
         found["balanced_accuracy"] = (recalls, None)
+        named = np.eye(true.shape[1], dtype=bool)[np.asarray(scores.y_score).argmax(axis=1)]
+        found["macro_F1"] = (metrics.bootstrap_f1(true, named, pictures, **drawn), None)
     elif kind == "distribution" and scores.distribution is not None:
         each = metrics.distribution_measures(scores.distribution, scores.y_score)
         means = metrics.bootstrap_mean(
@@ -222,7 +223,7 @@ def _without_information(scores: Scores) -> dict[str, Any]:
     """The measures of one distribution predicted for everybody."""
     true, mean = np.asarray(scores.distribution), scores.train_mean
     labels = true.shape[1]
-    if mean is not None and np.shape(mean) != (labels,):
+    if mean is not None and np.shape(mean) not in ((labels,), true.shape):
         raise DataError(
             f"The mean distribution of train has shape {np.shape(mean)} and there are {labels} "
             "labels: give it for the labels of this index"

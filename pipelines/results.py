@@ -108,6 +108,10 @@ class Results:
         return self.folder / "tune"
 
     @property
+    def crossval(self) -> Path:
+        return self.folder / "crossval"
+
+    @property
     def tables(self) -> Path:
         return self.folder / "tables"
 

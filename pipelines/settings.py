@@ -15,7 +15,7 @@ from cache.errors import SettingsError
 from cache.settings import Cache, Once, Section, sentence
 from extract.settings import Data, Extract, People, Views, Weights
 from pipelines.demo.settings import Demo
-from train.settings import Evaluate, Train, Tune
+from train.settings import Evaluate, Folds, Train, Tune
 
 
 def _device(name: str) -> str:
@@ -65,6 +65,7 @@ class Settings(Section):
     extract: Extract = Extract()
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
+    folds: Folds = Folds()
     sweep: Sweep = Sweep()
     tune: Tune = Tune()
     tables: Tables = Tables()

@@ -188,11 +188,13 @@ def repair(settings: Settings, progress: Progress = silent) -> dict[str, Any]:
     rows computed by view, what was left."""
     from extract.people import people_views
     from extract.repair import repair as mend
-    from extract.views import make_views
+    from extract.views import View
+
+    def views(index: Index) -> dict[str, View]:
+        return views_of(settings, index) | people_views(settings.people)
 
     used: list[Any] = []
     networks = networks_of(settings, used.append)
-    views = make_views(settings.views, settings.cache.dtype) | people_views(settings.people)
     finder = _finder(settings)
     done = mend(settings.data, settings.cache, settings.extract, views, networks, progress, finder)
     return {

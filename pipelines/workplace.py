@@ -43,9 +43,14 @@ def index_of(settings: Settings) -> Index:
 
 
 def views_of(settings: Settings, index: Index) -> "dict[str, View]":
-    """The views that the settings name, with the definitions of this index's labels."""
+    """The views that the settings name, with the definitions of this index's labels; of recordings
+    those that the index names."""
     from extract.views import give_definitions, make_views
 
+    if index.modalities:
+        from extract.signals.views import make_signals
+
+        return dict(make_signals(index))
     views = make_views(settings.views, settings.cache.dtype)
     give_definitions(views, index)
     return views

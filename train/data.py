@@ -132,7 +132,8 @@ class Features:
     declared: what the index says that the labels are, or ""; see `kind`.
     specs: what each view is; label_views: view of labels -> features of each label; block: persons
     whose rows are held at once where views lie in files, 0 where all are on the device (see
-    `train.memory`).
+    `train.memory`). units (P,): what a bootstrap draws whole (see `Index.units`), the pictures where
+    it is None; drawn: what they are called.
     """
 
     labels: tuple[str, ...]
@@ -153,6 +154,8 @@ class Features:
     vad: Float[Tensor, "P 3"] | None = None
     declared: LabelKind | Literal[""] = ""
     block: int = 0
+    units: np.ndarray | None = None
+    drawn: str = "pictures"
     _moments: dict[tuple[str, str, bytes], tuple[Tensor, Tensor]] = field(
         default_factory=dict, compare=False, repr=False
     )
@@ -392,6 +395,8 @@ def load(
         vad=index.vad,
         kind=index.kind,
         block=place.block,
+        units=index.units if index.modalities else None,
+        drawn=index.drawn,
     )
 
 
@@ -419,6 +424,8 @@ def from_arrays(
     vad: np.ndarray | None = None,
     kind: LabelKind | Literal[""] = "",
     block: int = 0,
+    units: np.ndarray | None = None,
+    drawn: str = "pictures",
 ) -> Features:
     """Features of persons that need not be in a cache.
 
@@ -487,6 +494,8 @@ def from_arrays(
         vad=_rated(vad, device),
         declared=kind,
         block=block,
+        units=units,
+        drawn=drawn,
     )
 
 

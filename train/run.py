@@ -196,6 +196,8 @@ def scores_of(model: Any, info: Mapping[str, Any], features: Features, split: st
         note=features.note,
         index=features.index_digest,
         declared=features.declared,
+        units=None if features.units is None else features.units[rows.cpu().numpy()],
+        drawn=features.drawn,
         distribution=features.truth(rows).cpu().numpy() if shares else None,
         train_mean=features.truth(train).mean(0).cpu().numpy() if shares and len(train) else None,
         **rated,

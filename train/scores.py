@@ -26,11 +26,12 @@ class Scores:
     higher is more likely; index: its digest. Where labels are shares of 1, distribution (N, C) has
     them. Where the head predicts valence, arousal and dominance: vad, y_vad (N, 3), predicted and
     annotated, the latter NaN where not rated. declared: the kind of the labels as the index has it.
+    units (N,): what a bootstrap draws whole, where that is not the picture; drawn: its name.
 
     Of scores just made, and not of those that were read from a file: dropped, reason -> persons of
     the split that could not be scored; info: of the head, from head.json; dataset, note: of the
-    persons scored, who need not be of the data that the head was fitted on; train_mean (C,), the
-    mean of the distributions over the train persons; train_vad (3,), that of the ratings.
+    persons scored, who need not be of the data that the head was fitted on; train_mean (C,), or (N,
+    C) where it differs, the mean of the distributions over the train persons; train_vad (3,), that of the ratings.
     """
 
     split: str
@@ -50,6 +51,8 @@ class Scores:
     dataset: str = ""
     note: str = ""
     train_mean: np.ndarray | None = None
+    units: np.ndarray | None = None
+    drawn: str = "pictures"
     train_vad: np.ndarray | None = None
 
     def kind(self, *others: "Scores") -> LabelKind:
@@ -61,9 +64,14 @@ class Scores:
         every = (self, *others)
         return "single" if all(label_kind(one.y_true) == "single" for one in every) else "multi"
 
+    @property
+    def resampled(self) -> np.ndarray:
+        """(N,) what a bootstrap draws whole."""
+        return np.asarray(self.picture_rows if self.units is None else self.units)
+
     def of(self, at: np.ndarray) -> "Scores":
         """The persons at these places."""
-        names = ("person_rows", "picture_rows", *LISTS)
+        names = ("person_rows", "picture_rows", "units", *LISTS)
         some = {name: getattr(self, name) for name in names}
         kept: dict[str, Any] = {n: v if v is None else v[at] for n, v in some.items()}
         return replace(self, **kept)
@@ -77,6 +85,7 @@ class Scores:
                 "person": pa.array(np.asarray(self.person_rows), pa.int32()),
                 "picture": pa.array(np.asarray(self.picture_rows), pa.int32()),
                 "split": [self.split] * len(self.person_rows),
+                **({} if self.units is None else {"unit": pa.array(self.units, pa.int32())}),
                 **{
                     name: pa.array(np.asarray(values).tolist(), pa.list_(pa.float32()))
                     for name in LISTS
@@ -89,6 +98,7 @@ class Scores:
             "kind": self.declared,
             "index": self.index,
             "head_sha256": self.head_sha256,
+            "drawn": self.drawn,
         }
         sink = pa.BufferOutputStream()
         pq.write_table(table.replace_schema_metadata(about), sink)
@@ -125,6 +135,8 @@ class Scores:
             y_score=score,
             **found,
             declared=about.get(b"kind", b"").decode(),
+            units=table["unit"].to_numpy() if "unit" in table.column_names else None,
+            drawn=about.get(b"drawn", b"pictures").decode(),
             index=about[b"index"].decode(),
             head_sha256=about.get(b"head_sha256", b"").decode(),
         )

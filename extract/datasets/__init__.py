@@ -87,10 +87,11 @@ class Dataset(ABC):
     itself has; the others are drawn (`extract.splits`). note: what must be said beside every
     result. counts: oddities of the annotation by name, filled while `records` is read.
 
-    A set of recordings has `modalities`, and `decode` in place of pictures. Its records are stretches
-    of files, with the path `file#stretch`, a width (seconds, rounded up; rows of ready features), a
-    height of 1 and the subject as group; its persons are windows, with the box (start, 0, end, 1) in
-    seconds. window: how long windows of raw signals are, and how far apart they begin, in seconds.
+    A set of recordings has `modalities`, and `decode` in place of pictures. Its records are
+    stretches of files, with the path `file#stretch`, a width (seconds, rounded up; rows of ready
+    features), a height of 1 and the subject as group; its persons are windows, with the box (start,
+    0, end, 1) in seconds. window: how long windows of raw signals are, and how far apart they
+    begin, in seconds.
     """
 
     name: str
@@ -130,9 +131,14 @@ get_dataset = readers.get
 
 
 def open_dataset(
-    name: str, root: Path, file: Path | None = None, follow_links: bool = False
+    name: str,
+    root: Path,
+    file: Path | None = None,
+    follow_links: bool = False,
+    window: tuple[float, float] = (60.0, 30.0),
 ) -> Dataset:
-    """The data set `name` at `root`; file: its annotation, where there may be several. Raises
+    """The data set `name` at `root`; file: its annotation, where there may be several; window: as
+    in `Dataset`. Raises
     SettingsError for an unknown name, and for a file where the reader has no choice of them;
     DataError for a table that is a link out of `root`, unless `follow_links`."""
     reader: Callable[..., Dataset] = get_dataset(name)
@@ -144,7 +150,7 @@ def open_dataset(
     if found.kind not in ("", *get_args(LabelKind)):
         known = ", ".join(get_args(LabelKind))
         raise DataError(f"the reader {name} has the kind {found.kind!r}, which is none of {known}")
-    found.follow_links = follow_links
+    found.follow_links, found.window = follow_links, window
     return found
 
 

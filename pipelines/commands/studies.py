@@ -10,6 +10,7 @@ from pipelines import settings as params
 from pipelines.console import PARAMS, Json, Params, Set, bar, escape, out, say, untrained
 from pipelines.wording import Scale, cell, duration
 
+PARTS = ("train", "val", "test")  # of a fold
 FEW = 15  # rows that are printed; all stand in the files
 Plan = Annotated[bool, typer.Option("--plan", help="Say what would be fitted, and stop.")]
 
@@ -39,6 +40,63 @@ def sweep(
     with bar("fits", as_json) as progress:
         result = study.sweep(settings, progress)
     say(result, as_json, _show_sweep)
+
+
+def crossval(
+    plan: Plan = False,
+    set_: Set = [],
+    file: Params = PARAMS,
+    as_json: Json = False,
+) -> None:
+    """Test every person once, fold after fold; compare heads on the same folds.
+
+    What a fold takes as a whole (subjects, groups, trials, blocks) is folds.protocol.
+
+    Example: emocache crossval --set folds.protocol=subjects --set 'folds.heads=[helo, mlp]'
+    """
+    from pipelines.studies import crossval as study
+
+    settings = params.load(file, set_)
+    if plan:
+        say(study.plan(settings), as_json, _show_folds)
+        return
+    with bar("fits", as_json) as progress:
+        result = study.crossval(settings, progress)
+    say(result, as_json, _show_crossval)
+
+
+def _show_folds(found: dict[str, Any]) -> None:
+    table = Table("fold", "train", "val", "test", "left out")
+    for row in found["parts"][:FEW]:
+        table.add_row(escape(row["fold"]), *(f"{row[n]:,}" for n in (*PARTS, "left_out")))
+    out.print(table)
+    if len(found["parts"]) > FEW:
+        out.print(f"the first {FEW} of {len(found['parts']):,}")
+    out.print(escape(f"{found['folds']}; {found['fits']:,} fits of {', '.join(found['heads'])}"))
+
+
+def _show_crossval(result: dict[str, Any]) -> None:
+    from pipelines.studies.crossval import differences_of, table_of
+
+    if result["leaking"]:
+        out.print(f"[bold red]{escape(result['leaking'])}[/]")
+    _show_warnings(result)
+    for found in (table_of(result), differences_of(result)):
+        if found is not None:
+            table = Table(*found.columns, title=escape(found.title))
+            for row in found.rows:
+                table.add_row(*map(escape, row))
+            out.print(table)
+            for note in found.notes:
+                out.print(escape(note))
+    for name, why in result["lacks"].items():
+        out.print(f"[yellow]{escape(f'fold {name}: {why}')}[/]")
+    first = result["rows"][0]
+    out.print(
+        f"{result['fitted']:,} fits made now, {result['kept']:,} kept from before; seed "
+        f"{result['seed']}, cache key {first['cache_key']}"
+    )
+    out.print(f"page: {escape(result['report'])}")
 
 
 def _grid(texts: list[str]) -> list[str]:

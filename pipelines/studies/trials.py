@@ -369,7 +369,7 @@ def resampled(scores: Scores, how: Evaluate) -> str:
     """SHA-256 of the persons, their pictures, how often these are resampled and by which seed: what
     `train.metrics.paired` needs two heads to have in common."""
     about = np.array([how.bootstrap, how.seed, len(scores.person_rows)])
-    parts = [about, scores.person_rows, scores.picture_rows]
+    parts = [about, scores.person_rows, scores.resampled]
     return sha256(b"".join(part.astype(np.int64).tobytes() for part in parts)).hexdigest()
 
 

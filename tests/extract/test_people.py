@@ -251,7 +251,7 @@ def test_a_damaged_index_is_mended_without_looking_again(place):
     cache = Cache(root=place / "cache")
     views, again = people_views(People()), Stubs(both)
     look = finder(data(place), place / "cache", both)
-    done = repair(data(place), cache, Extract(), views, again, finder=look)
+    done = repair(data(place), cache, Extract(), lambda index: views, again, finder=look)
     assert not done.left and Index.read(place / "cache").digest() == before.digest()
     assert again.people.pictures == look.networks.people.pictures == 0
 
@@ -262,7 +262,7 @@ def test_damaged_detections_are_mended(place):
     shard.write_bytes(shard.read_bytes()[:-9] + b"garbage!!")
     assert not verify(place / "cache").whole
     cache, again = Cache(root=place / "cache"), Stubs(both)
-    done = repair(data(place), cache, Extract(), people_views(People()), again)
+    done = repair(data(place), cache, Extract(), lambda index: people_views(People()), again)
     assert done.rows == {"people": 6} and verify(place / "cache").whole
 
 

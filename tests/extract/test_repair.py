@@ -59,7 +59,8 @@ class Lab:
 
     def repair(self, views=None):
         views = views or made_views()
-        return repair(self.data, self.cache, self.settings, views, Networks(config.Weights()))
+        networks = Networks(config.Weights())
+        return repair(self.data, self.cache, self.settings, lambda index: views, networks)
 
 
 @pytest.fixture(scope="module")

@@ -337,7 +337,7 @@ def test_a_damaged_view_is_repaired_alone(tmp_path, folder):
         config.Data(root=place.data),
         Cache(root=place.cache, shard_rows=8),
         config.Extract(batch=4),
-        views,
+        lambda index: views,
         Networks(weights),
     )
     assert done.rows == {"words": 2} and done.left == [] and views["labels"].calls == []

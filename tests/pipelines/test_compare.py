@@ -57,7 +57,7 @@ def test_measures_follow_the_kind_of_the_labels(tmp_path):
     one = single_label()
     a, b = written(tmp_path / "a", one), written(tmp_path / "b", noisy(one))
     rows = {row["measure"]: row for row in compare(a, b, QUICK)["measures"]}
-    assert list(rows) == ["mAP", "accuracy", "balanced_accuracy"]
+    assert list(rows) == ["mAP", "accuracy", "balanced_accuracy", "macro_F1"]
     for name, row in rows.items():
         assert row["a"] == pytest.approx(Results(a).read_metrics()["test"][name])
         assert row["low"] <= row["difference"] <= row["high"]

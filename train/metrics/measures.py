@@ -24,6 +24,7 @@ MEASURES = {
         Measure("mAP", "mAP", "mean of AP over the labels", percent=True),
         Measure("accuracy", "accuracy", "share of the persons whose label is found", percent=True),
         Measure("balanced_accuracy", "balanced accuracy", "mean recall", percent=True),
+        Measure("macro_F1", "macro F1", "mean over the labels of 2 P R / (P + R)", percent=True),
         Measure("C_F1", "C-F1", "2 CP CR / (CP + CR)", percent=True),
         Measure("O_F1", "O-F1", "2 OP OR / (OP + OR)", percent=True),
         Measure("chebyshev", "Chebyshev", "max |d − p|", more=False),

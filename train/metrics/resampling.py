@@ -158,6 +158,33 @@ def bootstrap_mean(
     return _bootstrap(measured, _ratio(totals), confidence, over, np.asarray(highest))
 
 
+def bootstrap_f1(
+    true: np.ndarray,
+    predicted: np.ndarray,
+    pictures: np.ndarray,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Bootstrap:
+    """Intervals of each label's F1 = 2 TP / (2 TP + FP + FN), and of their mean, the macro F1.
+
+    true, predicted (P, C), 0 or 1; pictures (P,). A label that is neither true nor predicted of
+    anyone drawn is NaN and stays out of the mean.
+    """
+    both = np.asarray(true, bool), np.asarray(predicted, bool)
+    if both[0].shape != both[1].shape or both[0].ndim != 2:
+        raise DataError(f"F1 got labels {both[0].shape} and predictions {both[1].shape}.")
+    over = Resamples.over(pictures, len(both[0]), resamples, seed)
+    sums = np.zeros((over.pictures, 2 * both[0].shape[1]))
+    hits, named = (both[0] & both[1]).astype(float), both[0].astype(float) + both[1]
+    np.add.at(sums, over.picture, np.hstack([2 * hits, named]))
+    totals = np.empty((resamples, sums.shape[1]))
+    for at, counts in over.draws():
+        totals[at] = counts.T @ sums
+    measured = _ratio(sums.sum(axis=0, keepdims=True))[0]
+    return _bootstrap(measured, _ratio(totals), confidence, over, np.array(1.0))
+
+
 @dataclass(frozen=True)
 class Difference:
     """What `paired` found: difference = b - a, its interval, and the two-sided p-value."""

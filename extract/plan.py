@@ -19,7 +19,6 @@ from cache.store import open_view
 from extract.loaded import Networks
 from extract.views import View
 
-
 # What a second of signals counts for, in pixels, when blocks are cut: ten or so numbers at 700 Hz.
 SECOND = 10_000
 

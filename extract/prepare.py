@@ -35,7 +35,7 @@ from extract.people import Choice, Detected, Finder, choose
 from extract.settings import Data
 from extract.signals.recording import identity, parts_of
 from extract.splits import Splitter
-from extract.targets import as_target, target_kind
+from extract.targets import as_classes, as_target, regroup, target_kind
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Prepared:
     where the boxes of the persons that count come from. rows: table to how many rows this call
     added, kept, revived or removed. oddities: what was clipped, dropped or joined, with counts.
     warnings: sentences that must be seen. dropped: who does not count, though the picture is there:
-    see `cache.contents.dropped_persons`.
+    see `cache.contents.dropped_persons`. words: `Index.words`.
     """
 
     dataset: str
@@ -63,6 +63,7 @@ class Prepared:
     oddities: dict[str, int] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     dropped: list[dict[str, str]] = field(default_factory=list)
+    words: tuple[str, str] = ("pictures", "persons")
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as plain values, for JSON."""
@@ -76,7 +77,9 @@ class _Source:
     data: Data
     dataset: Dataset
     kind: LabelKind | Literal[""]
+    labels: tuple[str, ...]  # those of the index: the set's own, or those of `data.classes`
     definitions: dict[str, str]
+    said: str  # of the classes
     records: list[PictureRecord]
     probes: dict[str, Probe]
 
@@ -105,7 +108,7 @@ def prepare(
     source = _read(data, workers, progress)
     with only_writer(cache_root, "prepare"):
         recover_index(cache_root)
-        old = _old_index(cache_root, data.name, source.dataset.labels)
+        old = _old_index(cache_root, data.name, source.labels)
 
         def look(source: _Source, tables: Tables, rows: Sequence[int]) -> Choose:
             return _look(source, tables, rows, cache_root, finder)
@@ -137,7 +140,16 @@ def _read(data: Data, workers: int, progress: Progress) -> _Source:
     kind = target_kind(dataset, data.target)
     own = dataset.definitions
     definitions = definitions_of(data.name, dataset.labels, own, data.definitions)
+    labels, said = dataset.labels, ""
+    classes = None if data.classes is None else regroup(dataset, definitions, data.classes)
     records = list(dataset.records())
+    _require_widths(data.name, len(labels), records)
+    if classes is not None:
+        labels, definitions, said = classes.labels, classes.definitions, classes.said()
+        records = [
+            replace(record, persons=[as_classes(person, classes) for person in record.persons])
+            for record in records
+        ]
     if not any(record.persons for record in records):
         raise DataError(f"the {data.name} annotation in {data.root} has no persons: see data.root")
     paths = list(dict.fromkeys(record.path for record in records))
@@ -155,7 +167,7 @@ def _read(data: Data, workers: int, progress: Progress) -> _Source:
         for path, probe in zip(paths, found, strict=True):
             probes[path] = probe
             progress(len(probes), len(paths))
-    return _Source(data, dataset, kind, definitions, records, probes)
+    return _Source(data, dataset, kind, labels, definitions, said, records, probes)
 
 
 def _probe(root: Path, path: str, follow_links: bool) -> Probe:
@@ -223,12 +235,11 @@ def _merge(
         and any(_sought(person, faces_do) for person in record.persons)
     }
     chosen = look(source, tables, sorted(boxless))
-    _require_widths(source)
     records = [
         replace(
             record,
             persons=[
-                as_target(person, dataset.kind, source.kind, dataset.labels)
+                as_target(person, dataset.kind, source.kind, source.labels)
                 for person in record.persons
             ],
         )
@@ -237,7 +248,7 @@ def _merge(
     tables.add_persons(records, rows, source.probes, chosen)
     tables.finish()
     about_faces = any(p.face and p.box is None for r in source.records for p in r.persons)
-    said = [dataset.note, splitter.said()]
+    said = [dataset.note, source.said, splitter.said()]
     if finder and boxless:
         looked = [p for r in source.records for p in r.persons if _sought(p, faces_do)]
         said.append(finder.said(any(p.face for p in looked), not all(p.face for p in looked)))
@@ -253,17 +264,17 @@ def _merge(
     done.oddities = dict(found)
     done.warnings = _warnings(source.data.root, index) + _empty_splits(splitter, index)
     done.dropped = dropped_persons(index)
+    done.words = index.words
     return index, done
 
 
-def _require_widths(source: _Source) -> None:
+def _require_widths(name: str, count: int, records: Iterable[PictureRecord]) -> None:
     """A reader of one's own may get label vectors wrong."""
-    count = len(source.dataset.labels)
-    for record in source.records:
+    for record in records:
         for person in record.persons:
             if np.shape(person.labels) != (count,):
                 raise DataError(
-                    f"the reader {source.data.name} gives {record.path} a label vector of "
+                    f"the reader {name} gives {record.path} a label vector of "
                     f"{np.shape(person.labels)}, and has {count} labels"
                 )
 
@@ -274,7 +285,7 @@ def _sought(person: PersonRecord, faces_do: bool) -> bool:
 
 
 def _index(source: _Source, tables: Tables, note: str) -> Index:
-    labels = source.dataset.labels
+    labels = source.labels
     return Index(
         source.data.name,
         note,

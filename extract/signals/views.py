@@ -1,6 +1,7 @@
 """Views of signals: the features of each modality in each window. No network is run."""
 
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ class Signals(View):
             "version": self.version,
             "settings": self.modality.as_dict(),
             "measure": self.measure.version,
+            "libraries": {name: version(name) for name in self.measure.libraries},
             "decoding": get_dataset(self.decoder).decoding,
             "dtype": self.dtype,
         }

@@ -110,7 +110,8 @@ def _show_prepare(report: dict[str, Any]) -> None:
     out.print(f"{report['dataset']} at {escape(report['root'])}: {report['labels']} labels")
     if report["note"]:
         out.print(f"[yellow]{escape(report['note'])}[/]")
-    table = Table("split", "pictures", "persons", "labels per person")
+    pictures, persons = report["words"]
+    table = Table("split", pictures, persons, f"labels per {persons.removesuffix('s')}")
     for split in report["persons"]:
         table.add_row(
             split,
@@ -126,7 +127,7 @@ def _show_prepare(report: dict[str, Any]) -> None:
     if report["oddities"]:
         out.print("found on the way: " + escape(counts(report["oddities"])))
     if report["dropped"]:
-        out.print("persons that do not count:")
+        out.print(f"{persons} that do not count:")
     dropped(report["dropped"])
     for warning in report["warnings"]:
         out.print(f"[yellow]{escape(warning)}[/]")
@@ -154,12 +155,13 @@ def _show_plan(found: dict[str, Any]) -> None:
     for name, view in found["views"].items():
         table.add_row(name, f"{view['rows']:,}", escape(view["reason"]))
     out.print(table)
-    out.print(f"pictures to decode: {found['pictures']:,}")
+    pictures = found["words"][0]
+    out.print(f"{pictures} to decode: {found['pictures']:,}")
     if found["estimate"]:
         of = found["estimate"]
         out.print(
             f"about {duration(of['seconds'])} on one {of['device']}, {size(of['bytes'])} in "
-            f"{of['files']:,} files (reckoned from {of['pictures']} pictures computed now)"
+            f"{of['files']:,} files (reckoned from {of['pictures']} {pictures} computed now)"
         )
         out.print(f"time goes to {shares(of['parts'])}")
     failed(found["failed"])
@@ -223,11 +225,11 @@ def _show_extract(result: dict[str, Any]) -> None:
     out.print(table)
     failed(result["failed"])
     untrained(result["untrained"])
-    speed = result["speed"]
+    speed, pictures = result["speed"], result["words"][0]
     if speed["rows"]:
         out.print(
-            f"{speed['pictures']:,} pictures, {speed['rows']:,} rows in "
-            f"{duration(speed['seconds'])}: {speed['pictures_per_s']:.1f} pictures/s, "
+            f"{speed['pictures']:,} {pictures}, {speed['rows']:,} rows in "
+            f"{duration(speed['seconds'])}: {speed['pictures_per_s']:.1f} {pictures}/s, "
             f"{speed['rows_per_s']:.1f} rows/s; time went to {shares(speed['parts'])}"
         )
     if not result["networks"] and not result["skipped"]:

@@ -205,7 +205,7 @@ class Pictures:
     def __init__(self, root: Path, index: Index, near: float):
         if not 0 < near <= 1:
             raise SettingsError(f"near is {near:g}: a cosine above 0 and at most 1 is needed")
-        self.least = near
+        self.least, self.recordings = near, bool(index.modalities)
         self.rows = index.picture_rows
         self.paths = index.pictures["path"].to_pylist()
         self.group = index.pictures["group"].to_pylist()
@@ -229,6 +229,8 @@ class Pictures:
 
     def gaps(self) -> list[str]:
         """See `audit.gaps`."""
+        if self.recordings:  # which have no looks
+            return []
         if self.blind:
             return [f"near-duplicate pictures were not sought: {self.blind}"]
         blind = int((~self.seen[self.there]).sum())

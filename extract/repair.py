@@ -45,10 +45,12 @@ def repair(
     """Make a damaged cache whole again, from what is proven and from the pictures.
 
     Only damaged (view, row)s are extracted, whatever else is missing. A damaged index is made anew
-    from the data set, and taken only if every shard proves that its rows are the same. Raises
-    KeyMismatch where the settings would make other numbers than the damaged view holds, CacheError
-    where index and shards do not belong together. Nothing is changed then. views_of: the views of
-    an index; finder: who looks for people, where the data set has pictures without boxes. """
+    from the data set, and taken only if every shard proves that its rows are the same.
+    Raises KeyMismatch where the settings would make other numbers than the damaged view holds,
+    CacheError where index and shards do not belong together. Nothing is changed then.
+    views_of: the views of an index; finder: who looks for people, where the data set has pictures
+    without boxes.
+    """
     damages = verify(cache.root).damages
     if not damages:
         return Repaired([])

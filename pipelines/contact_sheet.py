@@ -1,5 +1,6 @@
 """The contact sheet: some persons of the index with their boxes, to look at before extraction is
-paid for. Wrong boxes, labels that went astray and pictures on their side show here first."""
+paid for. Wrong boxes, labels that went astray and pictures on their side show here first. Of
+recordings it is a table of some windows."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -7,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from PIL import Image
 
 from cache.index import Index, split_order
 from extract import images
 from pipelines import pages
 from pipelines.overlay import PersonMark, draw
+from pipelines.recordings import terms_of
 from pipelines.settings import Settings
 from train.labels import HAS
 
@@ -33,19 +36,23 @@ def write(settings: Settings, prepared: Mapping[str, Any], path: Path) -> Path:
     """Write the page about what `prepare` found (`Prepared.as_dict`), and give its path."""
     index = Index.read(settings.cache.root)
     status = index.person_status
+    recorded = bool(index.modalities)
+    apart = _subjects(index) if recorded else index.persons["origin"].to_pylist()
     groups = defaultdict(list)
     for row in np.flatnonzero(status == "ok").tolist():
-        groups[index.persons["origin"][row].as_py(), int(index.targets[row].argmax())].append(row)
+        groups[apart[row], int(index.targets[row].argmax())].append(row)
     lost = defaultdict(list)
     for row in np.flatnonzero((status != "ok") & (status != "removed")).tolist():
         lost[status[row]].append(row)
-    root = settings.data.root.expanduser()
+    root = None if recorded else settings.data.root.expanduser()
     return pages.render(
         "contact_sheet.html",
         path,
         prepared=prepared,
         splits=sorted(prepared["persons"], key=split_order),
-        origins=[(ORIGINS[name], n) for name, n in prepared["origins"].items()],
+        origins=[] if recorded else [(ORIGINS[name], n) for name, n in prepared["origins"].items()],
+        modalities=index.modalities,
+        terms=terms_of(index),
         shown=[_card(root, index, row) for row in sorted(_some(groups, SHOWN))],
         dropped=[_card(root, index, row) for row in _some(lost, DROPPED)],
         total=int((status == "ok").sum()),
@@ -66,7 +73,13 @@ def _some(groups: Mapping[Any, Sequence[int]], count: int) -> list[int]:
     return chosen
 
 
-def _card(root: Path, index: Index, row: int) -> dict[str, Any]:
+def _subjects(index: Index) -> list[str]:
+    """The group of each window: a subject, where they are known."""
+    return index.pictures["group"].take(pa.array(index.picture_rows)).to_pylist()
+
+
+def _card(root: Path | None, index: Index, row: int) -> dict[str, Any]:
+    """What the sheet says of a row; `root` is None where it is no picture."""
     person = index.persons.slice(row, 1).to_pylist()[0]
     picture = index.pictures.slice(person["picture"], 1).to_pylist()[0]
     shares = {
@@ -85,10 +98,12 @@ def _card(root: Path, index: Index, row: int) -> dict[str, Any]:
         "split": person["split"],
         "path": picture["path"],
         "group": picture["group"],
-        "origin": ORIGINS[person["origin"]],
+        "start": person["x1"],
+        "end": person["x2"],
+        "origin": ORIGINS.get(person["origin"], ""),
         "status": person["status"],
         "reason": person["reason"],
-        **_drawn(root / picture["path"], picture, person),
+        **({} if root is None else _drawn(root / picture["path"], picture, person)),
     }
 
 

@@ -40,15 +40,21 @@ class Predictor:
 
     @classmethod
     def load(cls, settings: Settings, head: Path) -> "Predictor":
-        """Raises KeyMismatch when the settings would make other features than the head knows."""
+        """Raises KeyMismatch when the settings would make other features than the head knows,
+        DataError when it reads signals of recordings, which no picture has."""
         device = device_of(settings)
         model, info = load_head(head, device)
         networks = networks_of(settings)
         views = make_views(settings.views, settings.cache.dtype)
+        read = {name: view for name, view in info["views"].items() if view["rows"] != "labels"}
+        if signals := [name for name in read if name not in views]:
+            raise DataError(
+                f"predict takes pictures; this cache holds recordings, and {info['head']} was "
+                f"fitted on their {', '.join(signals)}: set cache.root and the results to those of "
+                "a data set of pictures"
+            )
         # Label features are inside the head; a picture brings nothing new to them.
-        views = {
-            name: views[name] for name, view in info["views"].items() if view["rows"] != "labels"
-        }
+        views = {name: views[name] for name in read}
         for name, view in views.items():
             known = info["views"][name]
             if view.key(networks) != known["key"]:

@@ -31,7 +31,8 @@ from train.labels import HAS, LabelKind, label_kind
 # Arrays that replace each other: a head that names `objects.region`, the detector's own features
 # of the regions, gets them in place of the backbone's.
 INTERCHANGEABLE = ("features", "region")
-# What a head names that reads every view of features there is, in the order of f_I, then by name.
+# What a head names that reads every view: of pictures those of f_I, in this order, all of which must
+# be there; of recordings the modalities, by name.
 EVERY = "*"
 ORDER = ("body", "head", "objects", "depth", "scene")
 UNKNOWN = "these persons have no labels: fit and score on a cache's index"
@@ -77,12 +78,13 @@ def array_of(name: str) -> str:
 
 
 def expand(names: Sequence[str], specs: Mapping[str, ViewSpec]) -> tuple[str, ...]:
-    """The names that heads give, `EVERY` as the views of features of persons and pictures among
-    `specs`."""
+    """The names that heads give, `EVERY` as the views of features of persons and pictures, of which
+    `specs` are at hand."""
     if EVERY not in names:
         return tuple(names)
-    there = [n for n, one in specs.items() if "features" in one.arrays and one.space != "labels"]
-    every = sorted(there, key=lambda n: (ORDER.index(n) if n in ORDER else len(ORDER), n))
+    there = {n for n, one in specs.items() if "features" in one.arrays and one.space != "labels"}
+    usual = ORDER if there & set(ORDER) else ()
+    every = (*usual, *sorted(there - set(usual)))
     return (*every, *(name for name in names if name != EVERY and name not in every))
 
 

@@ -1,4 +1,4 @@
-"""What a head saw of some persons: its weights of the objects, boxes, label graphs."""
+"""What a head saw of some persons: its weights of the objects, boxes, label graphs, transport."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,7 +39,8 @@ class Explanation:
     person_rows, picture_rows (N,): rows in the index; boxes (N, 4) of the persons; y_score (N, C);
     attention (N, k): weight of each object, zero where padded, None for a head that weighs none;
     objects, faces: None for a head that does not read their view; graphs: name -> (C, C), row i is
-    what label i says of each j.
+    what label i says of each j; transport (N, n, m): what goes from each token of the head's first
+    side to each of the second, None for a head that transports nothing.
     """
 
     labels: tuple[str, ...]
@@ -52,10 +53,11 @@ class Explanation:
     objects: Objects | None
     faces: Faces | None
     graphs: Mapping[str, np.ndarray]
+    transport: np.ndarray | None = None
 
 
 def explain_features(model: Any, features: Features, rows: Int[Tensor, " N"]) -> Explanation:
-    """Object weights and label graphs of a head, for these person rows."""
+    """Object weights, transport plans and label graphs of a head, for these person rows."""
     batches, outputs = [], []
     for batch, output in outputs_of(model, features, rows):
         batches.append(batch)
@@ -87,5 +89,6 @@ def explain_features(model: Any, features: Features, rows: Int[Tensor, " N"]) ->
         attention=together([output.attention for output in outputs]),
         objects=Objects(*objects) if objects else None,
         faces=Faces(*faces) if faces else None,
-        graphs={name: graph.cpu().numpy() for name, graph in model.graphs().items()},
+        graphs={name: graph.detach().cpu().numpy() for name, graph in model.graphs().items()},
+        transport=together([output.transport for output in outputs]),
     )

@@ -8,7 +8,7 @@ import torch
 
 from cache.errors import DataError
 from cache.paths import view_names
-from train.data import EVERY, ORDER, load, views_in
+from train.data import EVERY, load, views_in
 from train.heads import get_head
 from train.metrics import bootstrap, mean_average_precision, random_order
 from train.settings import Evaluate, Train
@@ -31,9 +31,7 @@ def probe(
     without val, or where no person of the split has a label.
     """
     here = view_names(Path(cache_root))
-    every = views_in(cache_root, [EVERY])
-    usual = ORDER if set(ORDER) & set(every) else ()  # of pictures
-    asked = settings.linear.views or list(dict.fromkeys((*usual, *every)))
+    asked = settings.linear.views or views_in(cache_root, [EVERY])
     views: list[str] = [name for name in asked if name in here]
     if not views:
         raise DataError(

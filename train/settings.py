@@ -102,6 +102,75 @@ class Rrla(Section):
     )
 
 
+HeloPart = Literal["cross", "transport", "encoder", "alignment", "labels", "distribution"]
+Side = list[Annotated[str, Field(min_length=1)]] | None
+
+
+class Helo(Section):
+    physiological: Side = Field(
+        default=None,
+        description=(
+            "Views of the first side; null: by their role, or in a cache of pictures those of the "
+            "person. Both sides are named or neither; [] leaves one empty."
+        ),
+    )
+    behavioural: Side = Field(
+        default=None,
+        description="Views of the other side; null: by their role, in a cache of pictures context.",
+    )
+    width: Width = Field(default=128, description="Of a token, and of a label's embedding.")
+    tokens: Annotated[list[Width], Field(min_length=2, max_length=2)] = Field(
+        default=[8, 8], description="n of each physiological, m of each behavioural modality."
+    )
+    heads: Width = Field(default=4, description="Parts of each attention; they divide the width.")
+    hidden: Width = Field(default=256, description="Of the encoder's MLP.")
+    transport: Literal["sinkhorn", "gromov"] = Field(
+        default="sinkhorn",
+        description="Of costs between the sides, or of those within each (Gromov-Wasserstein).",
+    )
+    epsilon: Annotated[float, Field(ge=0.005)] = Field(
+        default=0.1, description="Weight of the plan's entropy."
+    )
+    steps: Width = Field(default=50, description="Rounds of Sinkhorn.")
+    rounds: Width = Field(default=5, description="Of gromov, each with `steps` rounds of Sinkhorn.")
+    start: Literal["random", "text"] = Field(
+        default="random", description="Of the label embedding; text: the view labels."
+    )
+    correlation: Literal["pearson", "cosine"] = Field(
+        default="pearson", description="R_data, of the label vectors of train."
+    )
+    alignment: Annotated[float, Field(ge=0)] = Field(
+        default=1.0, description="Weight of the correlation loss."
+    )
+    dropout: Dropout = Field(default=0.1, description="In the encoder's MLP and the last one.")
+    without: list[HeloPart] = Field(
+        default=[],
+        description=(
+            "Ablations. cross: physiological cross-attention; transport; encoder; alignment: the "
+            "correlation loss; labels: label-driven attention, and with it the label embedding; "
+            "distribution: independent sigmoids, scaled to sum 1 afterwards."
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _fitting(self) -> "Helo":
+        if self.width % self.heads:
+            raise ValueError(f"heads should divide the width {self.width}, not be {self.heads}")
+        first, other = self.physiological, self.behavioural
+        if (first is None) != (other is None):
+            given, absent = "physiological", "behavioural"
+            if first is None:
+                given, absent = absent, given
+            raise ValueError(f"{absent} should be given where {given} is; [] leaves it empty")
+        if first is not None and other is not None:
+            if not first and not other:
+                raise ValueError("physiological or behavioural should name a view")
+            names = [name.partition(".")[0] for name in (*first, *other)]
+            if twice := [name for name in names if names.count(name) > 1]:
+                raise ValueError(f"view {twice[0]!r} should be named once, on one side")
+        return self
+
+
 class Kosti(Section):
     hidden: Width = 256
     dropout: Dropout = 0.5
@@ -143,6 +212,31 @@ class Linear(Section):
     penalties: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)] = Field(
         default=[0.01, 0.1, 1.0, 10.0, 100.0, 1000.0],
         description="Tried on val; of squared weights, a person.",
+    )
+
+
+class AaKnn(Section):
+    views: Seen = Field(default=None, description="Null: all of the cache.")
+    k: Annotated[int, Field(ge=1)] = Field(
+        default=5, description="Training persons that a person is compared with."
+    )
+    standardise: bool = Field(
+        default=True,
+        description=(
+            "Compare features scaled by their deviation over train; the paper takes them as they "
+            "are."
+        ),
+    )
+
+
+class SaBfgs(Section):
+    views: Seen = Field(default=None, description="Null: all of the cache.")
+    penalty: Annotated[float, Field(ge=0)] = Field(
+        default=1e-3, description="Of squared weights; 0: none, the paper's."
+    )
+    steps: Annotated[int, Field(ge=1)] = Field(default=1000, description="Of L-BFGS, at most.")
+    tolerance: Annotated[float, Field(gt=0)] = Field(
+        default=1e-5, description="The largest number of the gradient at which it ends."
     )
 
 
@@ -200,11 +294,14 @@ class Train(Section):
     )
     hugme: HugMe = HugMe()
     rrla: Rrla = Rrla()
+    helo: Helo = Helo()
     kosti: Kosti = Kosti()
     caer_net: CaerNet = CaerNet()
     ml_gcn: MlGcn = MlGcn()
     mlp: Mlp = Mlp()
     linear: Linear = Linear()
+    aa_knn: AaKnn = AaKnn()
+    sa_bfgs: SaBfgs = SaBfgs()
     options: dict[str, Any] = Field(
         default={}, description="Settings of a head of your own, which reads and checks them."
     )
@@ -332,6 +429,38 @@ DESCENT = {
     "patience",
     "select",
 }
+
+
+class Folds(Section):
+    protocol: Literal["auto", "subjects", "groups", "trials", "blocks", "random", "leaking"] = (
+        Field(
+            default="auto",
+            description=(
+                "What a fold takes as a whole: see train.folds. auto: groups where pictures have any, "
+                "else random."
+            ),
+        )
+    )
+    k: Annotated[int, Field(ge=2, le=1000)] = Field(
+        default=10, description="Folds; `subjects` has one a subject instead."
+    )
+    val: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        default=0.1, description="Share of the units that choose the epoch; at least one, or 0."
+    )
+    seed: Annotated[int, Field(ge=0)] = Field(default=0, description="Of the order of units.")
+    splits: list[str] | None = Field(
+        default=None, description="Splits of the index that take part; null: all."
+    )
+    heads: list[str] = Field(
+        default=[], description="Compared on the same folds, against the first; none: train.head."
+    )
+    settings: dict[str, dict[str, Any]] = Field(
+        default={},
+        description=(
+            "Of single ones of them: name -> settings by whole name. A name that is no head says "
+            "which it is: {no transport: {train.head: helo, train.helo.without: [transport]}}."
+        ),
+    )
 
 
 class Evaluate(Section):

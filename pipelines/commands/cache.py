@@ -14,7 +14,9 @@ from cache.files import write_atomic, writing_to
 from pipelines import settings as params
 from pipelines import stages
 from pipelines.console import PARAMS, Json, Params, Set, bar, dropped, escape, out, say, untrained
+from pipelines.tracking import track
 from pipelines.wording import counts, size
+from pipelines.workplace import index_of, views_of
 
 Near = Annotated[
     float, typer.Option(min=0.0, max=1.0, help="Least cosine of two pictures that count as one.")
@@ -23,6 +25,25 @@ Near = Annotated[
 app = typer.Typer(no_args_is_help=True, help="Look after the cache.")
 SHOWN = 20  # damages and pictures printed; --json has them all
 NAMED = 3  # examples of each kind printed by `audit`; --json has up to 20
+
+
+@app.command("track")
+def cache_track(set_: Set = [], file: Params = PARAMS, as_json: Json = False) -> None:
+    """Name the views of this cache in dvc.yaml, for DVC to keep: after `emocache prepare` of
+    recordings, or with views.words.network set.
+
+    Example: emocache cache track --set data.name=wesad
+    """
+    settings = params.load(file, set_)
+    views = list(views_of(settings, index_of(settings)))
+    result = {"views": views, "changed": [str(one) for one in track(views)]}
+    say(result, as_json, _show_tracked)
+
+
+def _show_tracked(found: dict[str, Any]) -> None:
+    out.print(f"views: {', '.join(found['views'])}")
+    changed = ", ".join(found["changed"]) or "nothing: they are named already"
+    out.print(f"changed: {escape(changed)}")
 
 
 @app.command("ls")

@@ -13,6 +13,7 @@ from train.labels import LabelKind
 from train.scores import Scores
 
 PAIRS = 8  # strongest pairs listed with a label graph or a confusion matrix
+TOKENS = 32  # rows and columns of a transport plan that are drawn, at most
 
 Row = Mapping[str, Any]  # of a table, by the names of its columns
 
@@ -193,59 +194,142 @@ def _spread(lines: list[dict[str, Any]], least: float = 13) -> None:
             below["name_y"] = above["name_y"] + least
 
 
-def graphs(
-    labels: Sequence[str], cooccurrence: np.ndarray | None, similarity: np.ndarray | None
-) -> list[dict[str, Any]]:
-    """The (C, C) matrices of a label graph that the head has, as shaded cells, with their strongest
-    pairs. Raises DataError for one that is not of these labels."""
-    found = []
-    for matrix, title, symbol, says, sign in (
-        (
-            cooccurrence,
-            "Co-occurrence",
-            "Ao",
-            "how often the column's label is there when the row's is, training labels",
-            "→",
-        ),
-        (
-            similarity,
-            "Similarity",
-            "Ah",
-            "cosine of the two definitions as the text network reads them, negative ones as 0",
-            "·",
-        ),
-    ):
-        if matrix is None:
-            continue
-        matrix = np.asarray(matrix, dtype=float)
-        if matrix.shape != (len(labels), len(labels)):
-            raise DataError(f"The graph {title} is {matrix.shape} for {len(labels)} labels.")
-        apart = np.where(np.eye(len(labels), dtype=bool) | ~np.isfinite(matrix), 0, matrix)
-        top = float(apart.max()) or 1.0
-        symmetric = np.allclose(apart, apart.T, atol=1e-4)
-        once = np.triu(apart) if symmetric else apart
-        order = np.argsort(-once, axis=None, kind="stable")
-        pairs = [divmod(int(place), len(labels)) for place in order[:PAIRS]]
-        found.append(
+@dataclass(frozen=True)
+class Matrix:
+    """Numbers (C, C) of pairs of labels: its title and symbol, and what a number says."""
+
+    title: str
+    says: str
+    values: np.ndarray
+    symbol: str = ""
+
+
+# What is known of the graphs of heads, by their names: title, symbol, what a number says.
+GRAPHS = {
+    "cooccurrence": (
+        "Co-occurrence",
+        "Ao",
+        "how often the column's label is there when the row's is, training labels",
+    ),
+    "similarity": (
+        "Similarity",
+        "Ah",
+        "cosine of the two definitions as the text network reads them, negative ones as 0",
+    ),
+    "learned": ("Learned by the head", "", "cosine of the two labels' embeddings"),
+    "data": ("Training labels", "", "what the embeddings are drawn to"),
+}
+CORRELATIONS = ("learned", "data")  # those of them that stand beside what they should be like
+
+
+def graphs(labels: Sequence[str], found: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    """The (C, C) matrices of a head's label graph, by name, as shaded cells with their strongest
+    pairs; one that no name tells of is shown under its own. Raises DataError for one that is not of
+    these labels."""
+    return [heat(labels, _graph(*one)) for one in found.items()]
+
+
+def correlations(scores: Scores, found: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Pearson's correlation of the shares of each two labels over the persons, true and predicted,
+    and what the head has learned of them; `gap`: the mean of |predicted - true| over the pairs for
+    which both are known."""
+    shares = np.asarray(scores.distribution), scores.y_score
+    true, predicted = (correlation(part) for part in shares)
+    apart = abs(predicted - true)[np.triu_indices(len(true), 1)]
+    known = apart[np.isfinite(apart)]
+    matrices = [
+        Matrix("True", f"correlation of the true shares on {scores.split}", true),
+        Matrix("Predicted", f"correlation of the predicted shares on {scores.split}", predicted),
+        *(_graph(name, found[name]) for name in CORRELATIONS if name in found),
+    ]
+    return {
+        "gap": float(known.mean()) if len(known) else math.nan,
+        "matrices": [heat(scores.labels, one, _strongest(matrices)) for one in matrices],
+    }
+
+
+def _strongest(matrices: Iterable[Matrix]) -> float:
+    """The largest number beside the diagonals: one scale for all, so that they can be compared."""
+    return max(
+        float(np.nan_to_num(abs(values - np.diag(np.diag(values)))).max())
+        for values in (np.asarray(one.values, dtype=float) for one in matrices)
+    )
+
+
+def correlation(shares: np.ndarray) -> np.ndarray:
+    """Pearson's (C, C) of the columns of (N, C); NaN of a column that never varies."""
+    off = shares - np.mean(shares, axis=0, dtype=np.float64)
+    size = np.sqrt((off**2).sum(axis=0))
+    size[size <= 1e-6 * math.sqrt(len(shares))] = math.nan  # what is left is rounding
+    return (off / size).T @ (off / size)
+
+
+def _graph(name: str, values: np.ndarray) -> Matrix:
+    title, symbol, says = GRAPHS.get(name, (name, "", "a graph of this head"))
+    return Matrix(title, says, values, symbol)
+
+
+def heat(labels: Sequence[str], matrix: Matrix, top: float = 0.0) -> dict[str, Any]:
+    """A matrix as shaded cells, full from `top` on, or at the strongest of them, with its strongest
+    pairs; each pair once where the matrix is symmetric. Raises DataError where it is not of these
+    labels."""
+    values = np.asarray(matrix.values, dtype=float)
+    if values.shape != (len(labels), len(labels)):
+        raise DataError(f"The graph {matrix.title} is {values.shape} for {len(labels)} labels.")
+    unknown = np.eye(len(labels), dtype=bool) | ~np.isfinite(values)
+    apart = np.where(unknown, 0, values)
+    top = top or float(abs(apart).max()) or 1.0
+    symmetric = np.allclose(apart, apart.T, atol=1e-4)
+    once = np.triu(apart) if symmetric else apart
+    order = np.argsort(-abs(once), axis=None, kind="stable")
+    pairs = [divmod(int(place), len(labels)) for place in order[:PAIRS]]
+    sign = "·" if symmetric and matrix.symbol != "Ao" else "→"
+    return {
+        "title": matrix.title,
+        "symbol": matrix.symbol,
+        "says": matrix.says,
+        "top": top,
+        "low": -top if (apart < 0).any() else 0.0,
+        "sign": sign,
+        "absent": [label for label, row in zip(labels, unknown, strict=True) if row.all()],
+        "cells": [
             {
-                "title": title,
-                "symbol": symbol,
-                "says": says,
-                "top": top,
-                "cells": [
-                    {
-                        "row": int(i),
-                        "column": int(j),
-                        "value": float(apart[i, j]),
-                        "shade": round(float(apart[i, j]) / top, 3),
-                    }
-                    for i, j in np.argwhere(apart / top >= 0.01)
-                ],
-                "pairs": [
-                    (f"{labels[i]} {sign} {labels[j]}", float(apart[i, j]))
-                    for i, j in pairs
-                    if once[i, j] > 0
-                ],
+                "row": int(i),
+                "column": int(j),
+                "value": float(apart[i, j]),
+                "shade": round(abs(float(apart[i, j])) / top, 3),
+                "less": bool(apart[i, j] < 0),
             }
-        )
-    return found
+            for i, j in np.argwhere(abs(apart) / top >= 0.01)
+        ],
+        "pairs": [
+            (f"{labels[i]} {sign} {labels[j]}", float(apart[i, j])) for i, j in pairs if once[i, j]
+        ],
+    }
+
+
+def transport(plan: np.ndarray) -> dict[str, Any]:
+    """A transport plan (n, m) as shaded cells, the fullest of them full; of more than `TOKENS` on a
+    side, neighbours are added up. `pairs`: where most goes, tokens counted from 1, each as a
+    multiple of an even share; none where nothing is moved, as a side is missing."""
+    plan = np.asarray(plan, dtype=float)
+    drawn = plan
+    for axis, size in enumerate(plan.shape):
+        if size > TOKENS:
+            starts = np.linspace(0, size, TOKENS, endpoint=False).astype(int)
+            drawn = np.add.reduceat(drawn, starts, axis=axis)
+    top = float(drawn.max()) or 1.0
+    even = plan.sum() / plan.size or 1.0
+    most = [divmod(int(at), plan.shape[1]) for at in np.argsort(-plan, axis=None, kind="stable")]
+    return {
+        "tokens": plan.shape,
+        "drawn": drawn.shape,
+        "added": drawn.shape != plan.shape,
+        "cells": [
+            {"row": int(i), "column": int(j), "shade": round(float(drawn[i, j]) / top, 3)}
+            for i, j in np.argwhere(drawn / top >= 0.01)
+        ],
+        "pairs": [
+            (f"{i + 1} → {j + 1}", float(plan[i, j]) / even) for i, j in most[:3] if plan[i, j] > 0
+        ],
+    }

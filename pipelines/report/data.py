@@ -1,7 +1,7 @@
 """What the report shows: results of a run, its networks, and some persons with their pictures."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,28 +10,32 @@ import numpy as np
 from cache.errors import DataError
 from cache.index import Index
 from pipelines.overlay import PersonMark
+from pipelines.recordings import PEOPLE, Terms, place_of, terms_of
 from pipelines.results import Results, read_csv
 from pipelines.settings import Settings
 from pipelines.workplace import index_of
 from train.labels import LabelKind
+from train.metrics import distribution_measures
 from train.scores import Scores
 
 
 @dataclass(frozen=True)
 class Person:
-    """One person of the split.
+    """One person of the split, or a window of a recording, which has no picture.
 
     Single labels: one in `true` and one in `predicted`. Distributions: neither, but `shares`.
     """
 
     name: str  # e.g. "person 41"
-    picture: Path
+    picture: Path | None
     mark: PersonMark  # in pixels of the upright picture
     true: Sequence[str]
     predicted: Sequence[str]
     scores: Mapping[str, float]  # of every label
     notes: Sequence[str] = ()  # e.g. "no face found"
     shares: Mapping[str, float] | None = None  # of every label, the true ones
+    place: str = ""  # where it comes from, see `pipelines.recordings.place_of`
+    transport: np.ndarray | None = None  # (n, m), from the tokens of one side to the other's
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,9 @@ class ReportData:
     """All that a report shows. `metrics`, `per_class`, `pr`, `confusion`, `curves` and `scores` are
     the files of a results folder; `networks` are `Weights.facts()` with their `view` (keys view,
     network, name, source, licence, sha256, trained); `views` are the names of those that the head
-    reads: of others nothing is said."""
+    reads: of others nothing is said; `graphs` are label graphs (C, C) by name, as `Head.graphs` has
+    them; `places`: where the persons of `extremes` come from, by their row; `terms`: what rows are
+    called."""
 
     head: str
     dataset: str
@@ -55,8 +61,10 @@ class ReportData:
     views: Collection[str]
     persons: Sequence[Person]
     confusion: Sequence[Mapping[str, Any]] = ()  # actual, predicted: a row a person
-    cooccurrence: np.ndarray | None = None  # (C, C): how often label j is there when i is
-    similarity: np.ndarray | None = None  # (C, C): cosine of the definitions, from 0
+    graphs: Mapping[str, np.ndarray] = field(default_factory=dict)
+    places: Mapping[int, str] = field(default_factory=dict)
+    terms: Terms = PEOPLE
+    sides: tuple[str, str] = ("the first side", "the second")  # what is transported, and to where
 
 
 # What is to be said of a box that is not a person's own.
@@ -108,6 +116,8 @@ def gather(settings: Settings, results: Results) -> ReportData:
     seen = opened.explain(shown.person_rows.tolist())
     kind = files["metrics"][scores.split]["kind"]
     thresholds = {row["label"]: row["threshold"] for row in files["per_class"]}
+    furthest = scores.of(extremes(scores) if kind == "distribution" else np.arange(0))
+    terms = terms_of(index)
     return ReportData(
         head=about["head"],
         dataset=about["dataset"],
@@ -120,20 +130,26 @@ def gather(settings: Settings, results: Results) -> ReportData:
         views=tuple(info["views"]),
         persons=[
             Person(
-                name=f"person {row}",
-                picture=_path(index, int(shown.picture_rows[n]), settings),
+                name=f"{terms.one} {row}",
+                picture=None
+                if index.modalities
+                else _path(index, int(shown.picture_rows[n]), settings),
                 mark=(mark := PersonMark.seen(seen, n)),
                 notes=[
                     *(["no face found"] if seen.faces and not mark.face else []),
                     *STANDS.get(index.persons["origin"][int(row)].as_py(), ()),
                 ],
+                place=place_of(index, row),
+                transport=None if seen.transport is None else seen.transport[n],
                 **_answer(shown, n, kind, thresholds),
             )
             for n, row in enumerate(shown.person_rows.tolist())
         ],
-        cooccurrence=seen.graphs.get("cooccurrence"),
-        similarity=seen.graphs.get("similarity"),
+        graphs=seen.graphs,
+        places={row: place_of(index, row) for row in furthest.person_rows.tolist()},
+        terms=terms,
         **files,
+        **_sides(info["spec"]),
     )
 
 
@@ -145,6 +161,27 @@ def choose(scores: Scores, people: int, seed: int) -> np.ndarray:
     rest = np.setdiff1d(np.arange(len(order)), first)
     chosen = order[np.concatenate([np.sort(first), rest])][:people]
     return chosen[np.argsort(scores.person_rows[chosen])]
+
+
+def _sides(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The views of the two sides of a head, where its spec names them."""
+    named = [", ".join(views) for views in spec.get("sides", {}).values()]
+    return {"sides": (named[0], named[1])} if len(named) == 2 and all(named) else {}
+
+
+def divergences(scores: Scores) -> np.ndarray:
+    """KL divergence of each person's predicted distribution from the true one."""
+    return distribution_measures(np.asarray(scores.distribution), scores.y_score)["kl"]
+
+
+def extremes(scores: Scores) -> np.ndarray:
+    """Places of six persons by their KL divergence, the least first: the two with the least, the
+    two in the middle of the ranking and the two with the greatest; of equal ones the first. All,
+    where there are no more."""
+    order = np.argsort(divergences(scores), kind="stable")
+    last, middle = len(order) - 1, (len(order) - 1) // 2
+    ranks = np.unique([0, 1, middle, middle + 1, last - 1, last])
+    return order[ranks[(ranks >= 0) & (ranks <= last)]]
 
 
 def _path(index: Index, picture: int, settings: Settings) -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 from cache.errors import DataError
 from pipelines import pages
 from pipelines.evaluation import fitted_elsewhere
+from pipelines.recordings import PEOPLE
 from pipelines.report import charts, persons, words
 from pipelines.report.data import ReportData
 from train.labels import LabelKind
@@ -34,22 +35,30 @@ def _content(data: ReportData) -> dict[str, Any]:
     provenance, numbers = data.metrics["provenance"], data.metrics[data.split]
     kind: LabelKind = numbers["kind"]
     table = charts.table(data.confusion, data.labels) if kind == "single" else None
+    shares = kind == "distribution"
+    # Learned correlations stand beside the true ones where there are such.
+    beside = charts.CORRELATIONS if shares else ()
+    graphs = {name: graph for name, graph in data.graphs.items() if name not in beside}
     return {
         "data": data,
         "numbers": numbers,
         "kind": kind,
         "verdict": words.verdict(numbers, data),
-        "measures": words.measures(numbers) if kind == "distribution" else [],
+        "measures": words.measures(numbers) if shares else [],
         "facts": words.facts(provenance),
         "elsewhere": fitted_elsewhere(provenance),
         "untrained": words.untrained(data.networks),
         "classes": charts.classes(data.per_class, table),
         "confusion": None if table is None else charts.confusion(table, data.labels),
-        "shares": charts.shares(data.scores) if kind == "distribution" else None,
+        "shares": charts.shares(data.scores) if shares else None,
+        "recorded": data.terms is not PEOPLE,
         "pr": charts.pr(data.pr, data.per_class),
         "training": charts.training(data.curves, provenance.get("best_epoch"), kind),
-        "graphs": charts.graphs(data.labels, data.cooccurrence, data.similarity),
+        "graphs": charts.graphs(data.labels, graphs),
+        "correlations": charts.correlations(data.scores, data.graphs) if shares else None,
+        "spread": persons.spread(data) if shares else [],
         "persons": persons.cards(data, kind),
+        "transported": any(person.transport is not None for person in data.persons),
         "weighed": any(one.weight is not None for p in data.persons for one in p.mark.objects),
         "thresholds": any(row["threshold"] == row["threshold"] for row in data.per_class),
         "probabilities": persons.probabilities(data.persons),

@@ -1,4 +1,5 @@
-"""The report's cards: a picture of each person with what the head saw, and its answer."""
+"""The report's cards: a picture of each person with what the head saw, and its answer; and the
+persons of whom the distribution is predicted best and worst."""
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -12,7 +13,8 @@ from cache.errors import DataError
 from extract import images
 from pipelines.overlay import ObjectMark, draw
 from pipelines.pages import data_url
-from pipelines.report.data import Person, ReportData
+from pipelines.report.charts import transport
+from pipelines.report.data import Person, ReportData, divergences, extremes
 from train.labels import LabelKind, is_distribution
 
 PICTURE = 720  # longer side of a person's picture in pixels: sharp on a screen of double density
@@ -26,21 +28,13 @@ def cards(data: ReportData, kind: LabelKind) -> list[dict[str, Any]]:
     """What the page shows of each person. Raises DataError for a picture that cannot be read."""
     scores = [score for person in data.persons for score in person.scores.values()]
     scores += [share for person in data.persons for share in (person.shares or {}).values()]
-    low, high = min([0.0, *scores]), max([0.0, *scores])
-    if 0.5 <= high <= 1:
-        high = 1.0  # probabilities are shown on their own scale, other scores from end to end
-    span = high - low or 1.0
-
-    def place(score: float) -> float:
-        return round(100 * min(max((score - low) / span, 0), 1), 1)
-
+    place = _along(scores)
     limits = {row["label"]: row.get("threshold", math.nan) for row in data.per_class}
     cards = []
     for person in data.persons:
         objects = sorted(person.mark.objects, key=lambda o: -(o.weight or 0))
-        drawn = draw(_picture(person.picture), [person.mark], longest=PICTURE, zoom=1.6)
         if kind == "distribution":
-            answer = _both_shares(person, place)
+            answer = _both_shares(person.shares or {}, person.scores, place)
         elif kind == "single":
             answer = _one_label(person, place)
         else:
@@ -49,9 +43,9 @@ def cards(data: ReportData, kind: LabelKind) -> list[dict[str, Any]]:
             {
                 "name": person.name,
                 "notes": list(person.notes),
-                "image": data_url(drawn, quality=78),
-                "width": drawn.width,
-                "height": drawn.height,
+                "place": person.place,
+                "transport": None if person.transport is None else transport(person.transport),
+                **_drawn(person),
                 "says": _says(person, objects, data.views),
                 "objects": objects[:OBJECTS],
                 "more": max(0, len(objects) - OBJECTS),
@@ -59,6 +53,41 @@ def cards(data: ReportData, kind: LabelKind) -> list[dict[str, Any]]:
             }
         )
     return cards
+
+
+def _along(scores: Sequence[float]) -> Place:
+    """How far along its bar each of these scores reaches."""
+    low, high = min([0.0, *scores]), max([0.0, *scores])
+    if 0.5 <= high <= 1:
+        high = 1.0  # probabilities are shown on their own scale, other scores from end to end
+    span = high - low or 1.0
+    return lambda score: round(100 * min(max((score - low) / span, 0), 1), 1)
+
+
+def spread(data: ReportData) -> list[dict[str, Any]]:
+    """Both distributions of the persons of `extremes`, with the KL divergence and the rank."""
+    scores, places = data.scores, extremes(data.scores)
+    kl = divergences(scores)
+    true, predicted = np.asarray(scores.distribution)[places], scores.y_score[places]
+    along = _along([*true.ravel().tolist(), *predicted.ravel().tolist()])
+    rank = {int(at): number for number, at in enumerate(np.argsort(kl, kind="stable"), 1)}
+
+    def named(values: Sequence[float]) -> dict[str, float]:
+        return dict(zip(scores.labels, values, strict=True))
+
+    found = []
+    for at, shares, answer in zip(places.tolist(), true.tolist(), predicted.tolist(), strict=True):
+        row = int(scores.person_rows[at])
+        found.append(
+            {
+                "name": f"{data.terms.one} {row}",
+                "place": data.places.get(row, ""),
+                "rank": rank[at],
+                "kl": float(kl[at]),
+                **_both_shares(named(shares), named(answer), along),
+            }
+        )
+    return found
 
 
 def _decisions(person: Person, place: Place, limits: Mapping[str, float]) -> dict[str, Any]:
@@ -91,9 +120,10 @@ def _one_label(person: Person, place: Place) -> dict[str, Any]:
     }
 
 
-def _both_shares(person: Person, place: Place) -> dict[str, Any]:
+def _both_shares(
+    true: Mapping[str, float], predicted: Mapping[str, float], place: Place
+) -> dict[str, Any]:
     """The labels with the largest shares, true or predicted, and what the others add up to."""
-    true, predicted = person.shares or {}, person.scores
     largest = sorted(predicted, key=lambda label: -max(true[label], predicted[label]))
     kept, others = largest[:ROWS], largest[ROWS:]
     rows = [(label, true[label], predicted[label]) for label in kept]
@@ -138,6 +168,15 @@ def _says(person: Person, objects: Sequence[ObjectMark], views: Collection[str])
     if "objects" in views:
         said += f"; objects: {', '.join(mark.name for mark in objects) or 'none'}"
     return said
+
+
+def _drawn(person: Person) -> dict[str, Any]:
+    """The picture with its marks, for the page; nothing where there is no picture."""
+    if person.picture is None:
+        return {"image": ""}
+    drawn = draw(_picture(person.picture), [person.mark], longest=PICTURE, zoom=1.6)
+    url = data_url(drawn, quality=78)
+    return {"image": url, "width": drawn.width, "height": drawn.height}
 
 
 def _picture(path: Path) -> Image.Image:

@@ -6,6 +6,7 @@ from typing import Any
 
 from cache.index import VAD
 from pipelines import wording
+from pipelines.recordings import Terms
 from pipelines.report.data import ReportData
 from pipelines.wording import thousands
 from train import metrics
@@ -45,7 +46,13 @@ def _text(value: Any) -> str:
 def verdict(numbers: Mapping[str, Any], data: ReportData) -> str:
     """What the intervals say of the head and of an answer that knows nothing, in sentences."""
     kind, said = numbers["kind"], []
-    if kind == "single":
+    drawn = data.scores.drawn
+    if numbers.get(f"n_{drawn}") == 1:
+        said.append(
+            f"All {data.terms.many} are of one of the {drawn} that are resampled: there is no "
+            "interval, and the head is not shown to be better than chance."
+        )
+    elif kind == "single":
         often = max(data.per_class, key=lambda row: row["positives"])["label"]
         here = numbers["classes_with_positive"]
         for name, level, chance in (
@@ -77,13 +84,14 @@ def verdict(numbers: Mapping[str, Any], data: ReportData) -> str:
                 names = "all six measures" if every else _listed(sides[side])
                 said.append(f"{words} {names}.")
     elif numbers["mAP_low"] is not None and numbers["random_mAP"] is not None:
-        chance = "what a random order of these persons reaches"
+        chance = f"what a random order of these {data.terms.many} reaches"
         said.append(
             {
                 "above": f"The whole interval lies above {chance}.",
                 "around": f"The interval includes {chance}: on this split the head is not shown to "
                 "be better than chance.",
-                "below": "The head does no better here than a random order of these persons.",
+                "below": f"The head does no better here than a random order of these "
+                f"{data.terms.many}.",
             }[_side(numbers, "mAP", numbers["random_mAP"])]
         )
     absent = numbers["classes"] - numbers["classes_with_positive"]
@@ -92,10 +100,10 @@ def verdict(numbers: Mapping[str, Any], data: ReportData) -> str:
             f"{absent} of {numbers['classes']} labels have no positive on {data.split} and stay "
             "out of every mean."
         )
-    return " ".join([*said, *_beside(numbers)])
+    return " ".join([*said, *_beside(numbers, data.terms)])
 
 
-def _beside(numbers: Mapping[str, Any]) -> list[str]:
+def _beside(numbers: Mapping[str, Any], terms: Terms) -> list[str]:
     """What is measured besides, in sentences: without leaked persons, and ratings."""
     said = []
     if leaked := numbers.get("n_leaked"):
@@ -106,7 +114,7 @@ def _beside(numbers: Mapping[str, Any]) -> list[str]:
             for name, value in numbers.items()
             if name.endswith(suffix)
         ]
-        people = "One person" if leaked == 1 else f"{thousands(leaked)} persons"
+        people = f"One {terms.one}" if leaked == 1 else f"{thousands(leaked)} {terms.many}"
         said.append(
             f"{people} of this split may have been seen in training; without: {_listed(without)}."
         )
@@ -114,7 +122,7 @@ def _beside(numbers: Mapping[str, Any]) -> list[str]:
         low, high = (two(numbers[f"VAD_error_{end}"]) for end in ("low", "high"))
         each = [f"{name} {two(numbers[f'{name}_error'])}" for name in VAD]
         said.append(
-            f"Ratings of {thousands(numbers['n_rated'])} persons are missed by "
+            f"Ratings of {thousands(numbers['n_rated'])} {terms.many} are missed by "
             f"{two(numbers['VAD_error'])} ({low} to {high}) in the mean: {_listed(each)}; the mean "
             f"of train for everybody misses them by {two(numbers['chance_VAD_error'])}."
         )

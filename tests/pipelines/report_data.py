@@ -131,8 +131,10 @@ def report_data(folder: Path, pictures: Path, persons=12, kind="multi", **more) 
             made_person(row, number, test, kind, found["per_class"], rng)
             for number, row in enumerate(annotated(pictures)[:persons])
         ],
-        cooccurrence=together / np.maximum(np.diag(together), 1)[:, None],
-        similarity=np.maximum(word @ word.T, 0),
+        graphs={
+            "cooccurrence": together / np.maximum(np.diag(together), 1)[:, None],
+            "similarity": np.maximum(word @ word.T, 0),
+        },
         **found,
     )
 

@@ -106,7 +106,7 @@ def test_studies_run_when_asked_for_and_not_otherwise(clone):
     """The pipeline of the root must not make 180 fits."""
     assert "studies" not in dvc(clone, "repro", "--dry").said
     asked = dvc(clone, "repro", "--dry", STUDIES)
-    assert ran(asked) == [f"{STUDIES}:{name}" for name in ("sweep", "tune", "tables")]
+    assert ran(asked) == [f"{STUDIES}:{name}" for name in ("sweep", "tune", "tables", "crossval")]
 
 
 def test_tables_are_a_stage_that_fits_only_what_changed(clone, no_networks):

@@ -544,6 +544,9 @@ HEADS = {
     "ml_gcn": ML_GCN,
     "mlp": MLP,
     "linear": LINEAR,
+    "aa_knn": ("train.head=aa_knn",),
+    "sa_bfgs": ("train.head=sa_bfgs",),
+    "helo": ("train.head=helo", "train.helo.width=16", "train.helo.tokens=[2, 2]", "train.helo.heads=2"),
 }
 
 
@@ -691,5 +694,5 @@ def test_the_note_says_by_which_rules_persons_were_found(subject, rule, tmp_path
 def test_a_graph_of_few_labels_lists_each_pair_once():
     """Three labels have fewer pairs than the report lists."""
     alike = np.array([[1, 0.3, 0.2], [0.3, 1, 0.1], [0.2, 0.1, 1]])
-    (graph,) = charts.graphs(("awe", "fear", "joy"), None, alike)
+    (graph,) = charts.graphs(("awe", "fear", "joy"), {"similarity": alike})
     assert graph["pairs"] == [("awe · fear", 0.3), ("awe · joy", 0.2), ("fear · joy", 0.1)]

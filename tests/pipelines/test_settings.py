@@ -93,8 +93,8 @@ def test_an_empty_file_means_the_defaults(tmp_path):
         (
             "train.dropout=0.1",
             "train.dropout",
-            "train.hugme.dropout or train.kosti.dropout or train.caer_net.dropout or "
-            "train.mlp.dropout",
+            "train.hugme.dropout or train.helo.dropout or train.kosti.dropout or "
+            "train.caer_net.dropout or train.mlp.dropout",
         ),
         ("extract.shard_rows=64", "extract.shard_rows", "cache.shard_rows"),
         ("depth.size=64", "depth", "views.depth"),

@@ -1,9 +1,12 @@
 """The report in a browser."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from pipelines.report import page as pages
+from pipelines.report.data import extremes
 from tests.pipelines.browsing import at, in_scheme, luminance, requests, shown
 from tests.pipelines.report_data import (
     KINDS,
@@ -104,6 +107,37 @@ def test_browser_shows_paired_bars(browser, page_of):
         wanted = values.mean(axis=0)[order]
         np.testing.assert_allclose(widths / widths[0], wanted / wanted[0], atol=0.01)
     assert len(shown(opened, ".card .true-share")) == len(shown(opened, ".card .bar")) + 12 * 8
+
+
+def test_browser_shows_the_best_and_the_worst_on_one_scale(browser, page_of):
+    opened = at(browser, page_of("distribution"))
+    scores = share_scores()
+    at_all = extremes(scores)
+    tracks = shown(opened, ".case .track")
+    assert len(tracks) == 6 * 8 and min(track["width"] for track in tracks) >= 40
+    for selector, values in (
+        (".true-share", scores.distribution),
+        (".predicted-share", scores.y_score),
+    ):
+        widths = sorted(
+            bar["width"] / tracks[0]["width"] for bar in shown(opened, f".case {selector}")
+        )
+        np.testing.assert_allclose(widths, np.sort(values[at_all].ravel()), atol=0.01)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_browser_tells_negative_correlations_by_colour(browser, of_kind, scheme, tmp_path):
+    signs = np.where(np.arange(8) < 4, 1, -1)  # labels that go with each other, or against
+    data = replace(of_kind("distribution"), graphs={"learned": np.outer(signs, signs)}, persons=[])
+    opened = at(browser, pages.write(data, tmp_path / "report.html"))
+    in_scheme(opened, scheme)
+    less, more = (
+        opened.execute_script(
+            "return getComputedStyle(document.querySelector(arguments[0])).fill", selector
+        )
+        for selector in ("#correlation .heat .less", "#correlation .heat rect:not([class])")
+    )
+    assert less != more
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -5,14 +5,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import entropy
 from sklearn.metrics import f1_score
 
 from pipelines.evaluation import measure
 from pipelines.overlay import PersonMark
 from pipelines.report import page as pages
-from pipelines.report.data import _answer, choose, read_results
+from pipelines.report.data import _answer, choose, divergences, extremes, read_results
 from pipelines.results import Results
-from tests.pipelines.report_data import provenance, results, scores
+from tests.pipelines.report_data import provenance, results, scores, share_scores
 from train.explain import Explanation, Faces, Objects
 from train.settings import Evaluate
 
@@ -25,6 +26,26 @@ def test_persons_are_drawn_by_seed_one_a_picture_as_long_as_there_are(tmp_path):
     assert len(choose(test, 250, 0)) == 250 and len(choose(test, 500, 0)) == 400
     np.testing.assert_array_equal(places, choose(test, 200, 0))
     assert (choose(test, 12, 0) != choose(test, 12, 1)).any()
+
+
+@pytest.mark.parametrize(
+    ("persons", "ranks"),
+    [
+        (400, [0, 1, 199, 200, 398, 399]),
+        (401, [0, 1, 200, 201, 399, 400]),
+        (7, [0, 1, 3, 4, 5, 6]),
+        (6, [0, 1, 2, 3, 4, 5]),
+        (4, [0, 1, 2, 3]),
+        (1, [0]),
+    ],
+)
+def test_the_best_the_median_and_the_worst_are_chosen_by_kl(persons, ranks):
+    test = share_scores(persons=persons)
+    kl = divergences(test)
+    np.testing.assert_allclose(kl, entropy(test.distribution, test.y_score, axis=1), rtol=1e-9)
+    assert extremes(test).tolist() == np.argsort(kl)[ranks].tolist()
+    alike = replace(test, y_score=test.distribution)  # of equal ones the first
+    assert extremes(alike).tolist() == ranks
 
 
 def test_decisions_are_those_of_the_metrics_even_at_a_threshold(tmp_path):

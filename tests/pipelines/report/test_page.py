@@ -8,10 +8,12 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from scipy.stats import entropy
 from sklearn.metrics import confusion_matrix, precision_score, recall_score
 
 from cache.errors import DataError
 from pipelines import overlay
+from pipelines.recordings import WINDOWS
 from pipelines.report import page as pages
 from pipelines.report.data import read_results
 from pipelines.results import Results
@@ -193,7 +195,7 @@ def test_shares_of_labels_are_means_over_persons(page_of):
     text, scores = page_of("distribution").read_text(), share_scores()
     off = abs(scores.distribution - scores.y_score).mean(axis=0)
     means = scores.distribution.mean(axis=0), scores.y_score.mean(axis=0), off
-    section = text[text.index('id="labels"') : text.index('id="training"')]
+    section = text[text.index('id="labels"') : text.index('id="spread"')]
     rows = re.findall(r"<span>(\w+)</span>.*?</svg>(.*?)</div>", section, re.S)[1:]
     assert [label for label, _ in rows] == sorted(EIGHT, key=lambda n: -means[0][EIGHT.index(n)])
     for label, row in rows:
@@ -222,6 +224,73 @@ def test_cards_of_distributions_pair_both_shares(of_kind, tmp_path):
     assert rows[-1] == ("4 others", "0.0", "6.7", "0.00", "0.07")
     assert "intersection 0.27" in cards  # 0.25 + 1 / 60
     assert "limit" not in cards and "missed" not in cards
+
+
+def test_persons_from_the_best_to_the_worst_are_those_of_the_rule(of_kind, tmp_path):
+    data, scores = of_kind("distribution"), share_scores()
+    kl = entropy(scores.distribution, scores.y_score, axis=1)  # SciPy's, of two distributions
+    ranked = np.argsort(kl)
+    rows = scores.person_rows[ranked[[0, 1, 199, 200, 398, 399]]].tolist()
+    places = {row: f"folder/{row}.jpg" for row in rows}
+    text = written(replace(data, places=places, persons=[]), tmp_path)
+    section = text[text.index('id="spread"') : text.index('id="correlation"')]
+    cases = section.split('<figure class="case">')[1:]
+    assert [int(re.search(r"<h3>person (\d+)</h3>", case)[1]) for case in cases] == rows
+    for case, row, rank in zip(cases, rows, (1, 2, 200, 201, 399, 400), strict=True):
+        at = row - 1000
+        assert f"KL {kl[at]:.4f}, {rank} of 400" in case and f">folder/{row}.jpg<" in case
+        pair = r'"label">(\w+)<.*?>([\d.]+)</span><span class="n">([\d.]+)<'
+        shown = re.findall(pair, case, re.S)
+        assert {label for label, *_ in shown} == set(EIGHT)
+        for label, *both in shown:
+            wanted = [one[at, EIGHT.index(label)] for one in (scores.distribution, scores.y_score)]
+            assert [float(n) for n in both] == pytest.approx(wanted, abs=0.0051)
+
+
+def test_correlations_of_labels_stand_beside_each_other(page_of, of_kind, tmp_path):
+    text, scores = page_of("distribution").read_text(), share_scores()
+    section = text[text.index('id="correlation"') : text.index('id="training"')]
+    titles = re.findall(r"<h3>(.*?)</h3>", section)
+    assert titles == ["True", "Predicted"] and section.count('class="scale both"') == 2
+    both = [np.corrcoef(part.T) for part in (scores.distribution, scores.y_score)]
+    gap = abs(both[1] - both[0])[np.triu_indices(8, 1)].mean()
+    assert f"miss the true ones by {gap:.2f} in" in section
+    cell = r"<title>neutral · happiness: (-?[\d.]+)</title>"
+    assert re.findall(cell, section) == [f"{one[0, 1]:.2f}" for one in both]
+    assert 'class="less"><title>neutral · happiness: -' in section
+    learned = replace(of_kind("distribution"), graphs={"learned": np.eye(8), "data": both[0]})
+    text = written(replace(learned, persons=[]), tmp_path)
+    assert "Learned by the head" in text and "Training labels" in text
+    assert 'id="graph"' not in text  # there is no other
+
+
+def test_graphs_without_distributions_to_stand_beside_are_label_graphs(of_kind, tmp_path):
+    data = replace(of_kind("single"), graphs={"learned": np.eye(7)}, persons=[])
+    text = written(data, tmp_path)
+    assert 'id="correlation"' not in text and 'id="spread"' not in text
+    assert "Learned by the head" in text[text.index('id="graph"') :]
+
+
+def test_a_card_shows_the_transport_plan(data, tmp_path):
+    plan = np.full((3, 2), 0.1)
+    plan[2, 0] = 0.5
+    person = replace(data.persons[0], transport=plan)
+    text = written(replace(data, persons=[person, data.persons[1]]), tmp_path)
+    assert text.count('<figure class="plan">') == 1
+    figure = text[text.index('<figure class="plan">') :].split("</figure>")[0]
+    assert (
+        "3 × 2 tokens; rows: the first side, columns: the second<" in figure
+        and "drawn as" not in figure
+    )
+    rects = re.findall(r'x="(\d+)" y="(\d+)" width="14" height="14" fill-opacity="(.*?)"', figure)
+    assert len(rects) == 6 and ("0", "28", "1.0") in rects and ("14", "0", "0.2") in rects
+    assert "most goes 3 → 1, 3.00 times an even share" in figure  # 0.5 of 1, of six
+    assert "Transport plan: what the head moves" in text
+    nothing = replace(person, transport=np.zeros((3, 2)))
+    text = written(replace(data, persons=[nothing], sides=("eeg, gsr", "face")), tmp_path)
+    assert "nothing is moved" in text and "rows: eeg, gsr, columns: face<" in text
+    bare = written(replace(data, persons=[data.persons[1]]), tmp_path)
+    assert "ransport" not in bare.split("</style>")[1]
 
 
 def test_verdicts_of_single_labels_and_distributions(of_kind, tmp_path):
@@ -256,8 +325,7 @@ def test_page_without_untrained_networks_graphs_curves_or_persons(data, tmp_path
         curves=[],
         persons=[],
         note="",
-        cooccurrence=None,
-        similarity=None,
+        graphs={},
     )
     text = pages.write(bare, tmp_path / "report.html").read_text()
     for word in ("UNTRAINED", 'id="training"', 'id="graph"', 'id="persons"'):
@@ -322,7 +390,7 @@ def test_page_is_refused_for_another_split_or_a_graph_of_other_labels(data, tmp_
     with pytest.raises(DataError, match=r"evaluate\.split"):
         pages.write(replace(data, split="train"), tmp_path / "report.html")
     with pytest.raises(DataError, match="26 labels"):
-        pages.write(replace(data, similarity=np.eye(3)), tmp_path / "report.html")
+        pages.write(replace(data, graphs={"similarity": np.eye(3)}), tmp_path / "report.html")
 
 
 def test_missing_results_and_pictures_are_named(data, tmp_path):
@@ -350,6 +418,15 @@ def test_page_holds_well_formed_pictures(page_of, kind):
     assert len(pieces) > 60
     for piece in pieces:
         ElementTree.fromstring("<svg" + piece + "</svg>")
+
+
+def test_one_unit_alone_gives_no_verdict(of_kind, tmp_path):
+    """Where all windows are of one subject, resampling subjects changes nothing."""
+    data = replace(of_kind("distribution"), terms=WINDOWS, persons=[])
+    data = replace(data, scores=replace(data.scores, drawn="subjects"))
+    said = "All windows are of one of the subjects that are resampled: there is no interval, and"
+    assert said in written(data, tmp_path, n_subjects=1)
+    assert "by all six measures" in written(data, tmp_path, n_subjects=2)
 
 
 def test_the_template_travels_with_the_package():

@@ -1,0 +1,57 @@
+"""What a head saw, carried out of it: transport plans."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests.train import made
+from train import fit
+from train.explain import explain_features
+from train.head import LabelHead, Output
+
+
+class Transporting(LabelHead):
+    """Moves from each of 3 tokens to each of 2, by numbers of the body."""
+
+    def __init__(self, settings, **shapes):
+        super().__init__(settings, **shapes)
+        self.linear = nn.Linear(self.widths["body"], self.labels)
+        self.graph = nn.Parameter(torch.eye(self.labels))
+
+    @staticmethod
+    def views(settings):
+        return ("body",)
+
+    def forward(self, batch):
+        seen = self.see("body", batch)
+        logits = self.linear(seen)
+        plan = seen[:, :6].softmax(-1).reshape(-1, 3, 2)
+        return Output(self.scores(logits), logits, transport=plan)
+
+    def graphs(self):
+        return {"learned": self.graph}
+
+
+@pytest.fixture
+def features():
+    return made.features(persons=32)
+
+
+def test_plans_come_with_the_persons_they_are_of(features, monkeypatch):
+    monkeypatch.setattr(fit, "AT_ONCE", 4)
+    head = Transporting.setup(made.settings(), features, features.rows("train"))
+    rows = torch.tensor([9, 2, 30, 4, 17])
+    found = explain_features(head, features, rows)
+    body = features.views["body"]["features"][rows][:, :6].float()
+    np.testing.assert_allclose(found.transport.reshape(5, 6), body.softmax(-1), rtol=1e-6)
+    assert found.person_rows.tolist() == rows.tolist()
+    np.testing.assert_array_equal(found.graphs["learned"], np.eye(4))  # that has a gradient
+
+
+def test_a_head_that_transports_nothing_has_none(features):
+    from train.heads import get_head
+
+    settings = made.settings(head="mlp", mlp={"hidden": []})
+    head = get_head("mlp").setup(settings, features, features.rows("train"))
+    assert explain_features(head, features, features.rows("val")).transport is None

@@ -268,6 +268,8 @@ def _bootstrap(
     highest: np.ndarray,
 ) -> Bootstrap:
     means, mean = mean_of_known(samples, axis=1), mean_of_known(measured)
+    if over.pictures < 2:  # one alone is drawn each time: that tells nothing of others
+        samples, means = np.full_like(samples, np.nan), np.full_like(means, np.nan)
     low, high = np.clip(_basic(measured, samples, confidence), 0, highest)
     mean_low, mean_high = np.clip(_basic(mean[None], means[:, None], confidence), 0, highest.max())
     return Bootstrap(

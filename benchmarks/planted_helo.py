@@ -1,22 +1,24 @@
 """Does each part of HeLo earn its place? Made modalities in which each has something to do.
 
-    python benchmarks/planted_helo.py [--persons 8000] [--few 300] [--seeds 5] [--json]
+    python benchmarks/planted_helo.py [--persons 5000] [--few 300] [--seeds 5] [--json]
 
-matching  What counts can only be known from two modalities: one has 4 slots, each with a kind (a
-          permutation in each person) and values of all labels, and another says which kind counts.
-          The shares are softmax(a v + b w + c u): v, the values of the slot of `gsr` that `eeg` asks
-          for, both physiological, so that cross-attention can bring it; w, of `face`, which is
-          behavioural, so that transport can; u lies open in `ppg`. Who cannot match sees the mean of
-          the slots: `predicted` is what that costs at least. Each modality is turned by a rotation.
-          The encoder attends over both sides too, so that each part is also taken from a head
-          without it ("encoder, cross" against "encoder").
-few       24 labels in 6 groups, the weights of a group alike up to a tenth of their variance, and
-          `--few` persons of train with the shares of 10 votes, judged by the shares that these are
-          drawn from. `predicted` is what knowing the groups is worth to the most probable weights
-          of a multinomial logistic model: with the true prior, against one without groups.
+A pair of modalities that has to be matched: one holds two slots, each with a key (a direction, the
+other slot's is opposite) and values of all labels; the other holds the key of the slot that counts.
+Values add to the logits of the shares; which slot counts is known from agreement alone. Who cannot
+match sees the mean of the slots: `blind` is what that costs at least. Each modality is turned by a
+rotation, and some values lie open.
 
-`absent` has the same features where these mean nothing: the mean of the slots counts whatever is
-asked, and labels share no weights.
+cross       `eeg` asks three other physiological modalities, and together they are wider than the
+            tokens that they are joined to, so that what counts should be chosen before
+transport   `eeg` asks `face`, which is behavioural
+few         24 labels in 6 groups, the weights of a group alike up to a tenth of their variance, and
+            `--few` persons of train with the shares of 10 votes, judged by the shares that these
+            are drawn from. `blind`: the most probable weights of a multinomial logistic model that
+            does not know the groups, against one that has the true prior
+
+The encoder attends over all tokens as well, so that a part is also taken from a head without it
+("encoder, cross" against "encoder"). `absent` has the same features, where the mean of the slots
+counts whatever is asked, and where labels share no weights.
 
 KL of test is between the true shares and those predicted, in percent of that of the mean of train.
 What a part is worth: KL without it less KL with it, mean over seeds of data and head, standard
@@ -25,8 +27,9 @@ error, and the 95 % interval of the pairs by Student's t.
 
 import argparse
 import json
-from collections import defaultdict
+import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,22 +43,21 @@ from train.fit import fit, predict
 from train.settings import Train
 
 PACKAGES = ["torch", "numpy", "scipy"]
-LABELS, SLOTS = 6, 4
-CROSS, TRANSPORT, OPEN = 1.5, 1.5, 0.7  # deviation of a logit by v, w and u
+LABELS, TEST = 3, 1500
+STRENGTH, OPEN = 1.5, 0.7  # deviation of a logit by what is matched, and by what lies open
+ASKED = ["gsr", "ppg", "emg"]
+ROLES = dict.fromkeys(["eeg", *ASKED], "physiological")
 MANY, GROUPS, WIDTH, ALIKE, SCALE, VOTES = 24, 6, 24, 0.9, 2.0, 10
-TEST = 2000
-ROLES = {"eeg": "physiological", "gsr": "physiological", "ppg": "physiological"}
-MATCHING = [
-    *(["cross"], ["transport"], ["encoder"], ["alignment"], ["labels"], ["distribution"]),
-    *(["encoder", "cross"], ["encoder", "transport"], ["encoder", "cross", "transport"]),
-]
-FEW = [["alignment"], ["labels"], ["distribution"]]
+MATCH = {"epochs": 20, "batch": 64, "lr": 3e-3, "weight_decay": 0.01, "patience": 20}
+FEW = {"epochs": 60, "batch": 50, "lr": 5e-3, "weight_decay": 1.0, "patience": 15}
+NARROW = {"width": 16, "tokens": [2, 2]}
+LABELLED = [["alignment"], ["labels"], ["distribution"]]
 
 
 @dataclass(frozen=True)
 class Planted:
-    """true (P, C): the shares the labels are drawn from; best: what is left out -> (P, C), the
-    shares that the best head without it could give."""
+    """true (P, C): the shares the labels are drawn from; best: (P, C) the shares that are given
+    at best ("", where that is not `true`), and by who is `blind`."""
 
     features: Features
     true: np.ndarray
@@ -86,48 +88,42 @@ def features_of(
     )
 
 
-def matching(persons: int, seed: int, related: bool) -> Planted:
-    """related: whether what is asked for counts, or the mean of the slots."""
+def pair(
+    rng: np.random.Generator, persons: int, width: int, related: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Features of the slots, the key that is asked for (`width` numbers), the values that count,
+    and what can be known of them without matching."""
+    key = rng.normal(size=(persons, width))
+    key *= width**0.5 / np.linalg.norm(key, axis=1, keepdims=True)
+    keys = np.stack([key, -key], 1)
+    values = rng.normal(size=(persons, 2, LABELS))
+    asked, at = rng.integers(0, 2, persons), np.arange(persons)
+    seen = np.concatenate([keys, values], -1).reshape(persons, -1)
+    mean = values.mean(1)
+    # The mean is as strong as one slot where it is what counts.
+    chosen = values[at, asked] if related else 2**0.5 * mean
+    return seen, keys[at, asked], chosen, mean if related else chosen
+
+
+def matched(seed: int, persons: int, asked: Sequence[str], width: int, related: bool) -> Planted:
+    """`eeg` asks each of `asked`, whose keys are `width` wide."""
     rng = np.random.default_rng(seed)
-    at = np.arange(persons)
-
-    def slots() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Features of the slots, of the question, the values that count, and their mean."""
-        values = rng.normal(size=(persons, SLOTS, LABELS))
-        kinds = rng.permuted(np.tile(np.arange(SLOTS), (persons, 1)), axis=1)
-        asked = rng.integers(0, SLOTS, persons)
-        chosen = values[at, (kinds == asked[:, None]).argmax(1)]
-        mean = values.mean(1)
-        eye = 2 * np.eye(SLOTS)
-        seen = np.concatenate([values, eye[kinds]], -1).reshape(persons, -1)
-        # Slots that do not count are as strong as one that does.
-        return seen, eye[asked], chosen if related else SLOTS**0.5 * mean, mean
-
-    first, first_asked, v, v_mean = slots()
-    other, other_asked, w, w_mean = slots()
+    pairs = {name: pair(rng, persons, width, related) for name in asked}
     u = rng.normal(size=(persons, LABELS))
-    arrays = {
-        "eeg": turned(rng, np.concatenate([first_asked, other_asked], 1)),
-        "gsr": turned(rng, first),
-        "ppg": turned(rng, np.concatenate([u, rng.normal(size=(persons, LABELS))], 1)),
-        "face": turned(rng, other),
-    }
-    a, b = CROSS * v, TRANSPORT * w
-    blind_a, blind_b = (CROSS * v_mean, TRANSPORT * w_mean) if related else (a, b)
-    true = softmax(a + b + OPEN * u)
-    best = {
-        "cross": softmax(blind_a + b + OPEN * u),
-        "transport": softmax(a + blind_b + OPEN * u),
-        "cross, transport": softmax(blind_a + blind_b + OPEN * u),
-    }
+    arrays = {name: turned(rng, seen) for name, (seen, *_) in pairs.items()}
+    arrays["eeg"] = turned(rng, np.concatenate([some[1] for some in pairs.values()], 1))
+    other = "face" if "face" not in pairs else "gsr"
+    arrays[other] = turned(rng, u)
+    scale = STRENGTH / len(asked) ** 0.5
+    values, blind = (sum(some[n] for some in pairs.values()) for n in (2, 3))
+    true, known = (softmax(scale * some + OPEN * u) for some in (values, blind))
     splits = np.repeat(
-        ["train", "val", "test"],
-        [persons - TEST - persons // 8, persons // 8, TEST],
+        ["train", "val", "test"], [persons - TEST - persons // 8, persons // 8, TEST]
     )
-    return Planted(features_of(arrays, true, splits), true, best)
+    return Planted(features_of(arrays, true, splits), true, {"blind": known})
 
 
-def few(persons: int, seed: int, alike: float) -> Planted:
+def few(seed: int, persons: int, alike: float) -> Planted:
     """alike: the share of a label's weights that its group has."""
     rng = np.random.default_rng(seed)
     count, group = 2 * persons + TEST, np.arange(MANY) % GROUPS
@@ -139,7 +135,7 @@ def few(persons: int, seed: int, alike: float) -> Planted:
     prior = alike * (group[:, None] == group) + (1 - alike) * np.eye(MANY)
     fitted = {
         name: softmax(x @ most_probable(x[:persons], votes[:persons], k).T)
-        for name, k in {"": prior, "labels": np.eye(MANY)}.items()
+        for name, k in {"": prior, "blind": np.eye(MANY)}.items()
     }
     half = WIDTH // 2
     arrays = {"eeg": x[:, : half // 2], "gsr": x[:, half // 2 : half], "face": x[:, half:]}
@@ -185,49 +181,75 @@ def measure(truth: Planted, seed: int, without: Sequence[str], how: Mapping[str,
     return divergence(truth.true[rows.numpy()], predict(model, features, rows))
 
 
-def compare(
-    seeds: int,
-    plant: Callable[[int], Planted],
-    ablations: Sequence[Sequence[str]],
-    how: Mapping[str, Any],
-) -> dict[str, Any]:
-    """KL of the head, and what is added to it, in percent of that of the mean of train."""
-    found: dict[str, list[float]] = defaultdict(list)
-    for seed in range(seeds):
-        truth = plant(seed)
-        test, train = (truth.features.rows(split).numpy() for split in ("test", "train"))
-        true = truth.true[test]
-        mean = truth.features.truth(torch.from_numpy(train)).numpy().mean(0)
-        unit = divergence(true, np.tile(mean, (len(test), 1))) / 100
-        optimum = divergence(true, truth.best[""][test]) if "" in truth.best else 0.0
-        for name, shares in truth.best.items():
-            found[f"best {name}"].append((divergence(true, shares[test]) - optimum) / unit)
-        found["optimum"].append(optimum / unit)
-        for without in ([], *ablations):
-            found[", ".join(without)].append(measure(truth, seed, without, how) / unit)
-    rows = {}
-    for without in ablations:
-        name = ", ".join(without)
-        # A part beside the encoder is compared with a head that has none either.
-        rest = "encoder" if len(without) > 1 and without[0] == "encoder" else ""
-        part = ", ".join(w for w in without if w != rest)
-        gap = np.subtract(found[name], found[rest])
-        known = found.get(f"best {part}")
-        rows[name] = {
-            "against": rest or "whole",
-            "predicted": None if known is None else round(float(np.mean(known)), 2),
-            "measured": [round(float(gap.mean()), 2), round(float(stats.sem(gap)), 2)]
-            if seeds > 1
-            else [round(float(gap.mean()), 2), None],
-            "interval": interval(gap),
-            "each": [round(float(one), 2) for one in gap],
-        }
-    whole = found[""]
-    return {
-        "optimum": round(float(np.mean(found["optimum"])), 2),
-        "whole": [round(float(np.mean(whole)), 2), round(float(np.std(whole)), 2)],
-        "losses": rows,
+@dataclass(frozen=True)
+class Plant:
+    """ablations: what is left out -> of which head it is taken; how: it is fitted."""
+
+    make: Callable[..., Planted]
+    given: Mapping[str, Any]
+    ablations: Mapping[tuple[str, ...], tuple[str, ...]]
+    how: Mapping[str, Any]
+
+
+def plants(persons: int, count: int) -> dict[str, Plant]:
+    found = {}
+    for part, asked, width, helo in (
+        ("cross", ASKED, 4, NARROW),
+        ("transport", ["face"], 8, {}),
+    ):
+        both: dict[tuple[str, ...], tuple[str, ...]] = {(part,): ()}
+        more = {("encoder",): (), ("encoder", part): ("encoder",)}
+        for name, related in ((part, True), (f"{part}, absent", False)):
+            given = {"persons": persons, "asked": asked, "width": width, "related": related}
+            ablations = {**both, **more} if related else both
+            found[name] = Plant(matched, given, ablations, {**MATCH, "helo": helo})
+    for name, alike in (("few", ALIKE), ("few, absent", 0.0)):
+        given = {"persons": count, "alike": alike}
+        found[name] = Plant(few, given, {tuple(some): () for some in LABELLED}, FEW)
+    return found
+
+
+def of_seed(name: str, seed: int, persons: int, count: int) -> dict[str, float]:
+    """KL in percent of that of the mean of train: of who is blind, at best, and of each head, by
+    what it lacks."""
+    # Matrices this small gain nothing from more threads.
+    torch.set_num_threads(1)
+    plant = plants(persons, count)[name]
+    truth = plant.make(seed, **plant.given)
+    test, train = (truth.features.rows(split).numpy() for split in ("test", "train"))
+    true = truth.true[test]
+    mean = truth.features.truth(torch.from_numpy(train)).numpy().mean(0)
+    unit = divergence(true, np.tile(mean, (len(test), 1))) / 100
+    optimum = divergence(true, truth.best[""][test]) if "" in truth.best else 0.0
+    found = {
+        "optimum": optimum / unit,
+        "blind": (divergence(true, truth.best["blind"][test]) - optimum) / unit,
     }
+    for without in ((), *plant.ablations):
+        found[", ".join(without)] = measure(truth, seed, without, plant.how) / unit
+    return found
+
+
+def compared(plant: Plant, each: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """each: what `of_seed` gave, a seed each."""
+    of = {name: np.array([one[name] for one in each]) for name in each[0]}
+    rows = {}
+    for without, rest in plant.ablations.items():
+        gap = of[", ".join(without)] - of[", ".join(rest)]
+        rows[", ".join(without)] = {
+            "against": ", ".join(rest) or "whole",
+            "measured": points(gap),
+            "interval": interval(gap),
+            "each": np.round(gap, 2).tolist(),
+        }
+    known = {name: round(float(of[name].mean()), 2) for name in ("optimum", "blind")}
+    return {**known, "whole": points(of[""]), "losses": rows}
+
+
+def points(values: np.ndarray) -> list[float | None]:
+    """Mean over seeds and its standard error."""
+    error = round(float(stats.sem(values)), 2) if len(values) > 1 else None
+    return [round(float(values.mean()), 2), error]
 
 
 def interval(gap: np.ndarray) -> list[float] | None:
@@ -240,39 +262,36 @@ def interval(gap: np.ndarray) -> list[float] | None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--persons", type=int, default=8000)
+    parser.add_argument("--persons", type=int, default=5000)
     parser.add_argument("--few", type=int, default=300)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--only", default="", help="of the plants, those whose name begins so")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     asked = parser.parse_args()
-    # Matrices this small gain nothing from more threads, and wait for each other on a busy machine.
-    torch.set_num_threads(1)
-    quick = {"epochs": 20, "batch": 128, "lr": 3e-3, "weight_decay": 0.01, "patience": 20}
-    small = {"epochs": 60, "batch": 50, "lr": 2e-3, "weight_decay": 0.1, "patience": 15}
-    plants: dict[str, tuple[Callable[[int], Planted], Any, Any]] = {
-        "matching": (lambda s: matching(asked.persons, s, True), MATCHING, quick),
-        "matching, absent": (lambda s: matching(asked.persons, s, False), MATCHING[:3], quick),
-        "few": (lambda s: few(asked.few, s, ALIKE), FEW, small),
-        "few, absent": (lambda s: few(asked.few, s, 0.0), FEW, small),
-    }
-    found = {
-        name: compare(asked.seeds, *some)
-        for name, some in plants.items()
-        if name.startswith(asked.only)
-    }
+    sizes = (asked.persons, asked.few)
+    made = plants(*sizes)
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        jobs = {
+            name: [pool.submit(of_seed, name, seed, *sizes) for seed in range(asked.seeds)]
+            for name in made
+        }
+        found = {
+            name: compared(made[name], [job.result() for job in some])
+            for name, some in jobs.items()
+        }
     if asked.json:
         about = {"machine": machine(*PACKAGES), "persons": asked.persons, "few": asked.few}
         print(json.dumps({**about, "seeds": asked.seeds, **found}))
         return
     for which, some in found.items():
-        print(f"{which}: optimum {some['optimum']}, the head {some['whole'][0]} % of the mean's KL")
+        whole, error = some["whole"]
+        print(
+            f"{which}: at best {some['optimum']}, blind +{some['blind']}, whole {whole} +- {error}"
+        )
         for name, row in some["losses"].items():
-            known = "    --" if row["predicted"] is None else f"{row['predicted']:6.2f}"
             mean, error = row["measured"]
             print(
-                f"  {name:26} against {row['against']:8} predicted {known}  "
-                f"measured {mean:6.2f} +- {error}  95 % {row['interval']}"
+                f"  without {name:20} against {row['against']:8} {mean:6.2f} +- {error}  "
+                f"95 % {row['interval']}"
             )
 
 

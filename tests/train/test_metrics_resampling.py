@@ -155,7 +155,7 @@ def test_intervals_of_means_keep_to_the_range_of_the_measure():
     assert (found.low == 0).all() and found.high[0] == pytest.approx(0.1)
     assert found.high[1] == pytest.approx(9)
     one = metrics.bootstrap_mean(np.array([[0.25]]), np.array([3]), resamples=10)
-    assert one.interval() == one.interval(0) == (0.25, 0.25, 0.25)
+    assert one.mean == 0.25 and np.isnan(one.interval()[1:]).all()  # one alone tells nothing
 
 
 def test_what_was_not_drawn_stays_out():

@@ -66,8 +66,8 @@ def measure(
     O_F1, jaccard]}, [val: {mAP, chance_mAP, n_evaluated}], provenance: {...}}. NaN is written as
     null. By the kind of the labels (see `train.labels`) there are beside them:
 
-    single: accuracy, balanced_accuracy and macro_F1 of the label scored highest, each with _low and _high, and chance_accuracy, that of
-    naming the most frequent label of the split for everybody.
+    single: accuracy, balanced_accuracy and macro_F1 of the label scored highest, each with _low and
+    _high, and chance_accuracy, that of naming the most frequent label of the split for everybody.
     distribution: each of `metrics.MEASURES` with _low and _high, and as chance_<measure> what
     predicting chance_distribution for everybody gives: the mean of the training persons where the
     scores have it, or the uniform one. mAP is then that of the labels with more than half of a
@@ -174,7 +174,7 @@ def measure(
 
 
 def ranked_by(scores: Scores, settings: Evaluate) -> metrics.Bootstrap:
-    """AP of each label, and mAP as their mean, on the same resamples of pictures (`Scores.units`)."""
+    """AP of each label, and mAP as their mean, on the same resamples."""
     return metrics.bootstrap(scores.y_true, scores.y_score, scores.resampled, **_drawn(settings))
 
 

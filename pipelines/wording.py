@@ -6,7 +6,7 @@ in a cell of a table. A cell has its minus as a sign of its own: `MINUS`.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 NONE = "–"
@@ -46,6 +46,13 @@ def percent(
 def points(value: float | None, digits: int = 2, *, missing: str = "unknown") -> str:
     """The difference of two fractions, 0.0123, as "+1.23 points"."""
     return percent(value, digits, unit=" points", missing=missing, signed=True)
+
+
+def between(low: float | None, high: float | None, shown: Callable[..., str] = number) -> str:
+    """An interval as "21.4 % to 25.1 %"; "no interval" where there is none."""
+    if low is None or high is None or math.isnan(low) or math.isnan(high):
+        return "no interval"
+    return f"{shown(low)} to {shown(high)}"
 
 
 def thousands(value: float) -> str:

@@ -31,8 +31,8 @@ from train.labels import HAS, LabelKind, label_kind
 # Arrays that replace each other: a head that names `objects.region`, the detector's own features
 # of the regions, gets them in place of the backbone's.
 INTERCHANGEABLE = ("features", "region")
-# What a head names that reads every view: of pictures those of f_I, in this order, all of which must
-# be there; of recordings the modalities, by name.
+# What a head names that reads every view: of pictures those of f_I, in this order, all of which
+# must be there; of recordings the modalities, by name.
 EVERY = "*"
 ORDER = ("body", "head", "objects", "depth", "scene")
 UNKNOWN = "these persons have no labels: fit and score on a cache's index"
@@ -134,8 +134,8 @@ class Features:
     declared: what the index says that the labels are, or ""; see `kind`.
     specs: what each view is; label_views: view of labels -> features of each label; block: persons
     whose rows are held at once where views lie in files, 0 where all are on the device (see
-    `train.memory`). units (P,): what a bootstrap draws whole (see `Index.units`), the pictures where
-    it is None; drawn: what they are called.
+    `train.memory`). units (P,): what a bootstrap draws whole (see `Index.units`), the pictures
+    where it is None; drawn: what they are called.
     """
 
     labels: tuple[str, ...]

@@ -26,7 +26,6 @@ from train.metrics.on_device import mean_average_precision
 from train.settings import NO_NUMBER, Train, of_others
 
 log = logging.getLogger("train")
-FITTED = ("train", "val")
 AT_ONCE = 1024  # persons in one forward pass without gradient
 Row = dict[str, int | float]  # of a fit's history
 
@@ -144,8 +143,8 @@ def selected_by(features: Features, settings: Train) -> str:
     """By what the epoch is chosen: see `Fitted`."""
     if settings.select == "last":
         return "last"
-    both = (features.truth(features.rows(*some)).cpu().numpy() for some in (FITTED, ("val",)))
-    return "val_map" if ranks(*both) and settings.select == "val" else "val_loss"
+    by_map = ranks(features.kind, features.truth(features.rows("val")).cpu().numpy())
+    return "val_map" if by_map and settings.select == "val" else "val_loss"
 
 
 class Run:

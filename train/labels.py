@@ -46,7 +46,7 @@ def distributions(rows: np.ndarray) -> Bool[np.ndarray, " P"]:
     return (values >= 0).all(axis=1) & (np.abs(values.sum(axis=1) - 1) <= TOLERANCE)
 
 
-def ranks(targets: np.ndarray, val: np.ndarray) -> bool:
-    """Whether mAP on val can say which head is better: labels of train and val (P, C) are no
-    shares, and some person of val (M, C) has a label."""
-    return label_kind(targets) != "distribution" and bool(has(val).any())
+def ranks(kind: LabelKind, val: np.ndarray) -> bool:
+    """Whether mAP on val can say which head is better: labels are no shares, and some person of val
+    (M, C) has a label."""
+    return kind != "distribution" and bool(has(val).any())

@@ -49,14 +49,15 @@ def probe(
         )
     ridge = get_head("linear").factorise(settings, features, features.rows("train"))
     chance = random_order(true)
-    pictures = features.picture[rows].cpu().numpy()
+    units = features.picture.cpu().numpy() if features.units is None else features.units
+    drawn = units[rows.cpu().numpy()]
     found = []
     sets = list(_sets(views))
     for number, (kind, some) in enumerate(sets):
         solved = ridge.solve(some, own.penalties)
         scores = ridge.scores(solved, rows)
         interval = bootstrap(
-            true, scores, pictures, evaluate.bootstrap, evaluate.confidence, evaluate.seed
+            true, scores, drawn, evaluate.bootstrap, evaluate.confidence, evaluate.seed
         )
         found.append(
             {
@@ -81,6 +82,7 @@ def probe(
         "untrained": features.untrained,
         "dataset": features.dataset,
         "note": features.note,
+        "drawn": features.drawn,
         "confidence": evaluate.confidence,
         "seed": evaluate.seed,
         "cache_key": features.cache_key,

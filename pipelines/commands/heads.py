@@ -24,7 +24,7 @@ from pipelines.console import (
     untrained,
 )
 from pipelines.results import Results
-from pipelines.wording import UNTRAINED, counts, number, percent, points, size
+from pipelines.wording import UNTRAINED, between, counts, number, percent, points, size
 
 HERE = Results()
 four = partial(number, digits=4)
@@ -112,8 +112,7 @@ def _measures(numbers: dict[str, Any]) -> list[tuple[str, str]]:
     from train.metrics import MEASURES
 
     def ends(key: str, shown: Callable[..., str] = percent) -> str:
-        low, high = (shown(numbers[f"{key}_{end}"]) for end in ("low", "high"))
-        return f"{low} to {high}"
+        return between(numbers[f"{key}_low"], numbers[f"{key}_high"], shown)
 
     leaked = numbers.get("n_leaked", 0)
     without = f", without {leaked:,} leaked person{'' if leaked == 1 else 's'}"
@@ -129,7 +128,7 @@ def _measures(numbers: dict[str, Any]) -> list[tuple[str, str]]:
                 lines.append((key + without, four(numbers[f"{key}_without_leaked"])))
         return [*lines, *_ratings(numbers)]
     if numbers["kind"] == "single":
-        for key in ("accuracy", "balanced_accuracy"):
+        for key in ("accuracy", "balanced_accuracy", "macro_F1"):
             said = f"{percent(numbers[key])} ({ends(key)})"
             lines.append((key.replace("_", " "), said))
         lines.append(("accuracy, most frequent label for all", percent(numbers["chance_accuracy"])))
@@ -164,8 +163,8 @@ def _ratings(numbers: dict[str, Any]) -> list[tuple[str, str]]:
         ("mean error of valence, arousal, dominance", "VAD_error"),
         *((f"error of {name}", f"{name}_error") for name in VAD),
     ):
-        low, high = (number(numbers[f"{key}_{end}"]) for end in ("low", "high"))
-        lines.append((name, f"{number(numbers[key])} ({low} to {high})"))
+        ends = between(numbers[f"{key}_low"], numbers[f"{key}_high"], number)
+        lines.append((name, f"{number(numbers[key])} ({ends})"))
     lines.append(("mean error, mean of train for all", number(numbers["chance_VAD_error"])))
     return lines
 
@@ -194,7 +193,7 @@ def _show_probe(found: dict[str, Any]) -> None:
             f"{row['penalty']:g}",
             percent(row["val_mAP"]),
             percent(row["mAP"]),
-            f"{percent(row['low'])} to {percent(row['high'])}",
+            between(row["low"], row["high"], percent),
         )
         if row["set"] == "alone" and not row["signal"]:
             blind.append(row["views"][0])
@@ -202,8 +201,8 @@ def _show_probe(found: dict[str, Any]) -> None:
     out.print(
         f"N evaluated {found['persons']:,}, N dropped {sum(found['dropped'].values()):,} "
         f"({counts(found['dropped'])}); random order {percent(found['random_mAP'])}; "
-        f"{found['confidence']:.0%} intervals over pictures, seed {found['seed']}; cache key "
-        f"{found['cache_key'][:12]}"
+        f"{found['confidence']:.0%} intervals over {found['drawn']}, seed {found['seed']}; cache "
+        f"key {found['cache_key'][:12]}"
     )
     if blind:
         out.print(
@@ -244,7 +243,7 @@ def _show_comparison(found: dict[str, Any]) -> None:
             shown(row["a"]),
             shown(row["b"]),
             apart(row["difference"]),
-            f"{apart(row['low'])} to {apart(row['high'])}",
+            between(row["low"], row["high"], apart),
             "unknown" if p is None else f"{'at most ' if p <= least else ''}{p:.2g}",
         )
     out.print(table)

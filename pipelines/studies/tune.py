@@ -29,7 +29,7 @@ from pipelines.studies.trials import (
 from pipelines.studies.trials_page import best_first, trials_figures, trials_table
 from pipelines.wording import Scale, cell
 from train.heads import names
-from train.labels import ranks
+from train.labels import label_kind, ranks
 from train.settings import Choices, Train, Tune
 from train.vary import vary
 
@@ -114,7 +114,8 @@ def _ranked(index: Index) -> bool:
     head may count."""
     here = index.person_status == "ok"
     val = here & (index.splits == "val")
-    return ranks(index.targets[val | here & (index.splits == "train")], index.targets[val])
+    fitted = index.targets[val | here & (index.splits == "train")]
+    return ranks(index.kind or label_kind(fitted), index.targets[val])
 
 
 def _about(trials: Trials, base: Train, asked: Tune) -> dict[str, Any]:

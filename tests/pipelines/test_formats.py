@@ -71,6 +71,7 @@ KOSTI = ("train.head=kosti", "train.kosti.hidden=16")
 CAER_NET = ("train.head=caer_net", "train.caer_net.hidden=16")
 MLP = ("train.head=mlp", "train.mlp.hidden=[16]")
 LINEAR = ("train.head=linear",)
+HELO = ("train.head=helo", "train.helo.width=16", "train.helo.tokens=[2, 2]", "train.helo.heads=2")
 
 COUNT = 18
 NOBODY = (48, 48)  # the size of the pictures in which no person is found
@@ -546,7 +547,7 @@ HEADS = {
     "linear": LINEAR,
     "aa_knn": ("train.head=aa_knn",),
     "sa_bfgs": ("train.head=sa_bfgs",),
-    "helo": ("train.head=helo", "train.helo.width=16", "train.helo.tokens=[2, 2]", "train.helo.heads=2"),
+    "helo": HELO,
 }
 
 

@@ -39,6 +39,7 @@ def test_features_say_the_same_of_train_and_val():
 
 def test_map_on_val_chooses_only_where_somebody_of_val_has_a_label():
     several = np.array([[1, 1, 0], [0, 1, 0]])
-    assert ranks(several, several[:1]) and not ranks(several, several[:0])
-    assert not ranks(several, np.zeros((2, 3))) and not ranks(SHARES, SHARES[:1])
+    assert ranks("multi", several[:1]) and not ranks("multi", several[:0])
+    assert not ranks("multi", np.zeros((2, 3))) and not ranks("distribution", SHARES[:1])
+    assert not ranks("distribution", several[1:])  # one label has all, and they are shares still
     assert has(SHARES).sum() == 1

@@ -19,9 +19,10 @@ from train.settings import Train
 class Linear(LabelHead):
     """y = W x + b, W = argmin |T - X W|^2 + lambda N |W|^2 over the N persons of train.
 
-    x: the views of the cache, or of `train.linear.views`, side by side, each feature scaled to deviation 1 over
-    train, and of each view the `components` leading directions; objects count alike. lambda: the
-    one of `penalties` that is best on val, by mAP, or by squared error where val has no label.
+    x: the views of the cache, or of `train.linear.views`, side by side, each feature scaled to
+    deviation 1 over train, and of each view the `components` leading directions; objects count
+    alike. lambda: the one of `penalties` that is best on val, by mAP, or by squared error where val
+    has no label.
     Scores are y, which is no probability; where labels are distributions, what of y lies above 0,
     scaled to sum 1. Nothing descends: epochs, learning rate and seed change nothing.
     """

@@ -18,8 +18,8 @@ from train.settings import Train
 @register("mlp")
 class Mlp(LabelHead):
     """z = MLP([body; head; mean object; depth; scene]), two hidden ReLU layers with dropout: early
-    fusion of all views of the cache, or of those of `train.mlp.views`. Objects count alike, whatever
-    their distance.
+    fusion of all views of the cache, or of those of `train.mlp.views`. Objects count alike,
+    whatever their distance.
     """
 
     may_differ = ("dropout",)

@@ -7,16 +7,17 @@ WESAD's wrist features of 15 subjects, windows 30 or 60 s apart. Tasks:
 
 stress   stress against baseline and amusement
 three    baseline, stress, amusement
-soft     the three as a distribution: each window's shares are the mean of the conditions of all windows
-         of its subject, weighed by exp(-(t - s)^2 / 2 (300 s)^2) in time. These shares are ours, made for
-         this benchmark; WESAD has no such labels
+soft     the three as a distribution: each window's shares are the mean of the conditions of all
+         windows of its subject, weighed by exp(-(t - s)^2 / 2 (300 s)^2) in time. These shares
+         are ours, made for this benchmark; WESAD has no such labels
 
-Windows of meditation are left out, as in the set's own publication. Every subject is tested once, by heads
-that were fitted on the 12 or 13 others but two, which choose the epoch. The random forest sees the same
-features of the same training subjects, and of those two as well, as it has no epochs to choose.
+Windows of meditation are left out, as in the set's own publication. Every subject is tested once,
+by heads that were fitted on the 12 or 13 others but two, which choose the epoch. The random
+forest sees the same features of the same training subjects, and of those two as well, as it has
+no epochs to choose.
 
-Features with `z_` in the table are in units of the subject's own baseline: they use labels of the subject
-tested. That favours all heads alike, and no wearer of a watch has it.
+Features with `z_` in the table are in units of the subject's own baseline: they use labels of the
+subject tested. That favours all heads alike, and no wearer of a watch has it.
 """
 
 import argparse

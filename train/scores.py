@@ -31,7 +31,8 @@ class Scores:
     Of scores just made, and not of those that were read from a file: dropped, reason -> persons of
     the split that could not be scored; info: of the head, from head.json; dataset, note: of the
     persons scored, who need not be of the data that the head was fitted on; train_mean (C,), or (N,
-    C) where it differs, the mean of the distributions over the train persons; train_vad (3,), that of the ratings.
+    C) where it differs, the mean of the distributions over the train persons; train_vad (3,), that
+    of the ratings.
     """
 
     split: str

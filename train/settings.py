@@ -436,8 +436,8 @@ class Folds(Section):
         Field(
             default="auto",
             description=(
-                "What a fold takes as a whole: see train.folds. auto: groups where pictures have any, "
-                "else random."
+                "What a fold takes as a whole: see train.folds. auto: groups where pictures have "
+                "any, else random."
             ),
         )
     )

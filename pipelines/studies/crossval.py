@@ -1,5 +1,6 @@
 """Heads on the same folds: every person is tested once, by a head that never saw what hangs
-together with them. Numbers of all folds together, with intervals, and differences from the first."""
+together with them. Numbers of all folds together, with intervals, and differences between heads.
+"""
 
 import json
 from collections.abc import Mapping, Sequence

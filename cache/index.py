@@ -167,11 +167,6 @@ class Index:
         return self.persons["picture"].to_numpy().astype(np.int64)
 
     @property
-    def words(self) -> tuple[str, str]:
-        """What rows of `pictures` and of `persons` are, for people."""
-        return ("stretches", "windows") if self.modalities else ("pictures", "persons")
-
-    @property
     def drawn(self) -> str:
         """What `units` are, in a word."""
         if not self.modalities:

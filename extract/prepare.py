@@ -47,7 +47,8 @@ class Prepared:
     where the boxes of the persons that count come from. rows: table to how many rows this call
     added, kept, revived or removed. oddities: what was clipped, dropped or joined, with counts.
     warnings: sentences that must be seen. dropped: who does not count, though the picture is there:
-    see `cache.contents.dropped_persons`. words: `Index.words`.
+    see `cache.contents.dropped_persons`. recordings:
+    whether rows are windows of recordings.
     """
 
     dataset: str
@@ -63,7 +64,7 @@ class Prepared:
     oddities: dict[str, int] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     dropped: list[dict[str, str]] = field(default_factory=list)
-    words: tuple[str, str] = ("pictures", "persons")
+    recordings: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as plain values, for JSON."""
@@ -264,7 +265,7 @@ def _merge(
     done.oddities = dict(found)
     done.warnings = _warnings(source.data.root, index) + _empty_splits(splitter, index)
     done.dropped = dropped_persons(index)
-    done.words = index.words
+    done.recordings = bool(index.modalities)
     return index, done
 
 

@@ -19,9 +19,14 @@ PEOPLE = Terms("person", "persons", "picture", "pictures")
 WINDOWS = Terms("window", "windows", "stretch", "stretches")
 
 
+def terms(recordings: bool) -> Terms:
+    """Of recordings, or of pictures."""
+    return WINDOWS if recordings else PEOPLE
+
+
 def terms_of(index: Index) -> Terms:
-    """Of pictures, or of recordings."""
-    return WINDOWS if index.modalities else PEOPLE
+    """Of what this index holds."""
+    return terms(bool(index.modalities))
 
 
 def place_of(index: Index, row: int) -> str:

@@ -133,7 +133,7 @@ def plan(settings: Settings, probe: bool = True) -> dict[str, Any]:
             for name, rows in found.rows.items()
         },
         "pictures": found.pictures,
-        "words": index.words,
+        "recordings": bool(index.modalities),
         "failed": _failed(root, index, sorted(set(view_names(root)) & set(views))),
         "estimate": estimated,
         "untrained": sorted(
@@ -180,7 +180,7 @@ def extract(
         "networks": [weights_in_words(networks.weights(n).facts()) for n in outcome.networks],
         "untrained": [n for n in outcome.networks if not networks.weights(n).trained],
         "speed": outcome.speed,
-        "words": index.words,
+        "recordings": bool(index.modalities),
         "skipped": outcome.skipped,
     }
 

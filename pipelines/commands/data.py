@@ -23,6 +23,7 @@ from pipelines.console import (
     say,
     untrained,
 )
+from pipelines.recordings import terms
 from pipelines.wording import counts, duration, number, shares, size
 
 
@@ -110,8 +111,8 @@ def _show_prepare(report: dict[str, Any]) -> None:
     out.print(f"{report['dataset']} at {escape(report['root'])}: {report['labels']} labels")
     if report["note"]:
         out.print(f"[yellow]{escape(report['note'])}[/]")
-    pictures, persons = report["words"]
-    table = Table("split", pictures, persons, f"labels per {persons.removesuffix('s')}")
+    called = terms(report["recordings"])
+    table = Table("split", called.sources, called.many, f"labels per {called.one}")
     for split in report["persons"]:
         table.add_row(
             split,
@@ -127,7 +128,7 @@ def _show_prepare(report: dict[str, Any]) -> None:
     if report["oddities"]:
         out.print("found on the way: " + escape(counts(report["oddities"])))
     if report["dropped"]:
-        out.print(f"{persons} that do not count:")
+        out.print(f"{called.many} that do not count:")
     dropped(report["dropped"])
     for warning in report["warnings"]:
         out.print(f"[yellow]{escape(warning)}[/]")
@@ -155,7 +156,7 @@ def _show_plan(found: dict[str, Any]) -> None:
     for name, view in found["views"].items():
         table.add_row(name, f"{view['rows']:,}", escape(view["reason"]))
     out.print(table)
-    pictures = found["words"][0]
+    pictures = terms(found["recordings"]).sources
     out.print(f"{pictures} to decode: {found['pictures']:,}")
     if found["estimate"]:
         of = found["estimate"]
@@ -225,7 +226,7 @@ def _show_extract(result: dict[str, Any]) -> None:
     out.print(table)
     failed(result["failed"])
     untrained(result["untrained"])
-    speed, pictures = result["speed"], result["words"][0]
+    speed, pictures = result["speed"], terms(result["recordings"]).sources
     if speed["rows"]:
         out.print(
             f"{speed['pictures']:,} {pictures}, {speed['rows']:,} rows in "

@@ -31,7 +31,8 @@ from made import ROOT, machine  # isort: split
 from extract.run import extract
 from pipelines import stages
 from pipelines.settings import Settings, load
-from pipelines.studies.crossval import crossval, differences_of, table_of
+from pipelines.studies.crossval import crossval
+from pipelines.studies.crossval_page import differences_of, table_of
 from pipelines.studies.rendering import Table
 from pipelines.workplace import index_of, networks_of, views_of
 

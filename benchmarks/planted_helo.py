@@ -279,7 +279,7 @@ def main() -> None:
             for name, some in jobs.items()
         }
     if asked.json:
-        about = {"machine": machine(*PACKAGES), "persons": asked.persons, "few": asked.few}
+        about = {"machine": machine(*PACKAGES), "persons": asked.persons, "few_persons": asked.few}
         print(json.dumps({**about, "seeds": asked.seeds, **found}))
         return
     for which, some in found.items():

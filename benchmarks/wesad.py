@@ -37,7 +37,7 @@ from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from extract.datasets import dataset, get_dataset
 from pipelines import evaluation
 from pipelines.settings import Settings
-from pipelines.studies.crossval import SHOWN
+from pipelines.studies.crossval_page import SHOWN
 from pipelines.workplace import index_of
 from train import metrics
 from train.data import load

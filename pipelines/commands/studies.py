@@ -76,7 +76,7 @@ def _show_folds(found: dict[str, Any]) -> None:
 
 
 def _show_crossval(result: dict[str, Any]) -> None:
-    from pipelines.studies.crossval import differences_of, table_of
+    from pipelines.studies.crossval_page import differences_of, table_of
 
     if result["leaking"]:
         out.print(f"[bold red]{escape(result['leaking'])}[/]")

@@ -11,20 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cache.errors import DataError, EmocacheError, SettingsError
-from cache.files import write_atomic, write_json
+from cache.files import write_json
 from cache.keys import key_of
 from pipelines.evaluation import Evaluation, averaged_by, measure, ranked_by
-from pipelines.results import Results, plain, write_csv
+from pipelines.results import Results, plain
 from pipelines.settings import Settings
-from pipelines.studies import rendering
-from pipelines.studies.page import Section, warnings_of, write_page
-from pipelines.studies.rendering import Table
+from pipelines.studies.crossval_page import shown, write
 from pipelines.studies.trials import Progress, code_of, own, quiet
-from pipelines.wording import Scale
 from pipelines.workplace import device_of, index_of
 from train import metrics
 from train.heads import get_head
-from train.metrics.measures import MAIN, MEASURES, Measure
 from train.scores import Scores
 from train.settings import Train
 from train.vary import vary
@@ -33,14 +29,6 @@ if TYPE_CHECKING:
     from train.data import Features
     from train.fit_many import Way
     from train.folds import Fold
-
-# What is shown of each kind of labels, the measure that heads are compared by first.
-SHOWN = {
-    "multi": ("mAP", "VAD_error"),
-    "single": ("accuracy", "macro_F1", "balanced_accuracy", "mAP"),
-    "distribution": ("kl", "chebyshev", "clark", "canberra", "cosine", "intersection"),
-}
-FOLDS = ("head", "fold", "train", "val", "test", "left_out", "best_epoch", "measure", "value")
 
 
 def entries(settings: Settings) -> dict[str, Train]:
@@ -107,7 +95,10 @@ def crossval(settings: Settings, progress: Progress = quiet) -> dict[str, Any]:
         "confidence": settings.evaluate.confidence,
         "chance": next(iter(evaluations.values())).metrics["test"].get("chance_distribution", ""),
     }
-    result["report"] = str(_write(result, evaluations, runs, settings))
+    folder = Results().crossval
+    for name, one in evaluations.items():
+        one.scores.write(folder / "scores" / f"{name.replace('/', '-')}.parquet")
+    result["report"] = str(write(result, runs.about, folder))
     return plain(result)
 
 
@@ -287,117 +278,3 @@ def _drawn(
     if kind != "distribution":
         found = {"mAP": (ranked_by(one.scores, settings.evaluate), None), **found}
     return found
-
-
-def shown(kind: Any, numbers: Mapping[str, Any]) -> list[str]:
-    """The measures of a table, as far as there are any."""
-    return [name for name in SHOWN[kind] if name in numbers and numbers[name] is not None]
-
-
-def table_of(result: Mapping[str, Any]) -> Table:
-    """Heads by measures: each with its interval."""
-    rows, kind = result["rows"], result["kind"]
-    names = shown(kind, rows[0])
-    cells = [[row["head"], *(_cell(row, MEASURES[name]) for name in names)] for row in rows]
-    if all(f"chance_{name}" in rows[0] for name in names):
-        label = f"{result['chance'] or 'chance'} for everybody"
-        cells.append([label, *(Scale.of(n).number(rows[0][f"chance_{n}"]) for n in names)])
-    columns = ["", *(f"{MEASURES[n].title}{Scale.of(n).unit} {_way(MEASURES[n])}" for n in names)]
-    notes = [
-        f"{result['folds']}.",
-        f"N {rows[0]['n_evaluated']:,} tested, {rows[0]['n_dropped']:,} dropped; intervals "
-        f"({result['confidence']:.0%}): bootstrap over {result['drawn']}, over which folds hang "
-        "together as well: they are somewhat narrow.",
-    ]
-    return Table("crossval", f"Cross-validation on {result['dataset']}", columns, cells, notes)
-
-
-def differences_of(result: Mapping[str, Any]) -> Table | None:
-    """Each head less the first, with interval and p; None where there is one head."""
-    first, *others = result["rows"]
-    if not others:
-        return None
-    names = shown(result["kind"], first)
-    cells = []
-    for row in others:
-        for name in names:
-            gap, scale = row[f"{name}_less_first"], Scale.of(name)
-            interval = " to ".join(scale.number(gap[end], signed=True) for end in ("low", "high"))
-            better = (gap["difference"] > 0) == MEASURES[name].more
-            sure = gap["low"] is not None and (gap["low"] > 0 or gap["high"] < 0)
-            word = ("better" if better else "worse") if sure else "no difference shown"
-            difference = scale.number(gap["difference"], signed=True)
-            cells.append([row["head"], MEASURES[name].title, difference, interval, _p(gap), word])
-    title = f"Less {first['head']}, on the same persons"
-    columns = ["head", "measure", "difference", "interval", "p", "so"]
-    notes = ["p by paired bootstrap; not corrected for the number of comparisons."]
-    return Table("differences", title, columns, cells, notes)
-
-
-def _p(gap: Mapping[str, Any]) -> str:
-    return "" if gap["p"] is None else f"{gap['p']:.3f}"
-
-
-def _way(one: Measure) -> str:
-    return "↑" if one.more else "↓"
-
-
-def _cell(row: Mapping[str, Any], one: Measure) -> str:
-    scale, name = Scale.of(one.name), one.name
-    value, low, high = (scale.number(row[f"{name}{end}"]) for end in ("", "_low", "_high"))
-    return f"{value} ({low} to {high})"
-
-
-def _write(
-    result: Mapping[str, Any],
-    evaluations: Mapping[str, Evaluation],
-    runs: _Runs,
-    settings: Settings,
-) -> Path:
-    folder = Results().crossval
-    table, gaps = table_of(result), differences_of(result)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / "table.md", rendering.markdown(table).encode())
-    write_atomic(folder / "table.tex", rendering.latex(table).encode())
-    rendering.write_csv(table, folder / "table.csv")
-    write_csv(folder / "folds.csv", FOLDS, runs.about)
-    for name, one in evaluations.items():
-        one.scores.write(folder / "scores" / f"{name.replace('/', '-')}.parquet")
-    main = MAIN[result["kind"]]
-    scale = Scale.of(main.name)
-    per_fold = Table(
-        "folds",
-        "",
-        ["head", "fold", "train", "val", "test", "left out", "epoch", f"{main.title}{scale.unit}"],
-        [
-            [
-                row["head"],
-                row["fold"],
-                *(f"{row[part]:,}" for part in ("train", "val", "test", "left_out")),
-                str(row["best_epoch"]),
-                scale.number(row["value"]),
-            ]
-            for row in runs.about
-        ],
-    )
-    first = result["rows"][0]
-    lacks = [f"fold {name}: {why}" for name, why in result["lacks"].items()]
-    warnings = [result["leaking"]] if result["leaking"] else []
-    return write_page(
-        folder / "crossval.html",
-        f"Cross-validation on {result['dataset']}",
-        [
-            ("data", result["dataset"]),
-            ("N tested", f"{first['n_evaluated']:,} ({first['n_dropped']:,} dropped)"),
-            ("folds", result["folds"]),
-            ("seed", str(result["seed"])),
-            ("cache key", first["cache_key"]),
-            ("device", result["device"]),
-        ],
-        [*warnings, *warnings_of(result["note"], result["untrained"])],
-        [
-            Section("Heads on the same folds", table=table),
-            *([Section("Differences", table=gaps)] if gaps else []),
-            Section("Folds", lacks, table=per_fold),
-        ],
-    )

@@ -10,7 +10,8 @@ from sklearn.metrics import average_precision_score
 
 from cache.errors import SettingsError
 from cache.index import Index
-from pipelines.studies.crossval import crossval, entries, plan, table_of
+from pipelines.studies.crossval import crossval, entries, plan
+from pipelines.studies.crossval_page import table_of
 from train.data import load
 from train.fit import fit
 from train.folds import make_folds

@@ -106,7 +106,7 @@ def forest(settings: Settings, trees: int) -> Scores:
         labels = index.targets[train].argmax(axis=1)
         given = made.fit(inputs[train], labels).predict_proba(inputs[fold.test])
         predicted[np.ix_(fold.test, made.classes_)] = given
-    scored = Scores.read(Path("results/crossval/scores/helo.parquet"))
+    scored = Scores.read(Path("results/crossval/subjects/scores/helo.parquet"))
     assert sorted(np.concatenate(rows).tolist()) == scored.person_rows.tolist()
     return replace(scored, y_score=predicted[scored.person_rows])
 
@@ -114,7 +114,7 @@ def forest(settings: Settings, trees: int) -> Scores:
 def beside(settings: Settings, result: dict[str, Any], scores: Scores) -> dict[str, Any]:
     """The forest's row, with its differences from HeLo."""
     how = settings.evaluate
-    helo = Scores.read(Path("results/crossval/scores/helo.parquet"))
+    helo = Scores.read(Path("results/crossval/subjects/scores/helo.parquet"))
     mine, theirs = (evaluation.averaged_by(result["kind"], one, how) for one in (scores, helo))
     if result["kind"] != "distribution":
         for found, one in ((mine, scores), (theirs, helo)):

@@ -9,7 +9,7 @@ import numpy as np
 from cache.index import Index, index_damage
 from cache.keys import flatten
 from cache.paths import index_folder, view_names
-from cache.statuses import FAILED, WORDS
+from cache.statuses import FAILED, USABLE, WORDS
 from cache.store import StoredView, open_view
 
 
@@ -68,6 +68,8 @@ def quarantined(views: Iterable[StoredView], index: Index) -> list[dict[str, str
             if pictures[picture][1] == "removed":
                 continue
             status = WORDS[int(view.status[row])]
+            if status in USABLE:  # an answer, with a reason
+                continue
             found.setdefault(picture, {"by": "extract", "status": status, "reason": reason})
     return [{"picture": pictures[row][0], **facts} for row, facts in sorted(found.items())]
 

@@ -47,8 +47,8 @@ class Prepared:
     where the boxes of the persons that count come from. rows: table to how many rows this call
     added, kept, revived or removed. oddities: what was clipped, dropped or joined, with counts.
     warnings: sentences that must be seen. dropped: who does not count, though the picture is there:
-    see `cache.contents.dropped_persons`. recordings:
-    whether rows are windows of recordings.
+    see `cache.contents.dropped_persons`. groups: split to how many
+    groups count there, where groups are known; recordings: whether rows are windows of recordings.
     """
 
     dataset: str
@@ -64,6 +64,7 @@ class Prepared:
     oddities: dict[str, int] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     dropped: list[dict[str, str]] = field(default_factory=list)
+    groups: dict[str, int] = field(default_factory=dict)
     recordings: bool = False
 
     def as_dict(self) -> dict[str, Any]:
@@ -226,6 +227,12 @@ def _merge(
     """The index of what was known and what was read, and what is to be said of it."""
     dataset = source.dataset
     splitter = Splitter(source.data.split, dataset.splits)
+    if dataset.modalities and not dataset.splits and not source.data.split.file:
+        splitter.deal(
+            record.group
+            for record in source.records
+            if record.group and any(person.status == "ok" for person in record.persons)
+        )
     tables = Tables(old, splitter)
     rows = tables.add_pictures(source.records, source.probes)
     faces_do = finder is not None and finder.settings.subject == "face"
@@ -362,11 +369,15 @@ def _count(done: Prepared, index: Index) -> None:
     """Counts by split and status; what is removed is no longer part of the data set."""
     status, splits = index.person_status, index.splits
     picture_status = index.pictures["status"].to_pylist()
+    names = index.pictures["group"].to_pylist()
     for split in sorted(set(splits[status != "removed"]), key=split_order):
         here = (splits == split) & (status != "removed")
         rows = np.unique(index.picture_rows[here])
         done.persons[split] = _ok_first(Counter(status[here].tolist()))
         done.pictures[split] = _ok_first(Counter(picture_status[row] for row in rows))
+        named = {names[row] for row in index.picture_rows[here & (status == "ok")]} - {""}
+        if named:
+            done.groups[split] = len(named)
         labelled = index.targets[here].sum(axis=1)
         labelled = labelled[labelled > 0]
         done.labels_per_person[split] = float(labelled.mean()) if len(labelled) else 0.0

@@ -9,7 +9,7 @@ import csv
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,6 +40,7 @@ class Splitter:
         self._used: set[str] = set()
         self._unlisted: set[str] = set()
         self._groups: dict[str, str] = {}
+        self._dealt: dict[str, str] = {}
         self._group = re.compile(self.settings.group) if self.settings.group else None
 
     def group(self, path: str, given: str) -> str:
@@ -54,6 +55,21 @@ class Splitter:
             self._groups[path] = (found.group(1) or "") if found else ""
         return self._groups[path]
 
+    def deal(self, groups: Iterable[str]) -> None:
+        """Give each of these groups a split, by number: where they are few, a draw of each by
+        itself leaves splits empty. The order is drawn by the seed; test and val get their shares
+        of the groups, at least one each where three or more are there. A group that comes later
+        may move others."""
+        order = sorted(set(groups), key=lambda group: _place(self.settings.seed, f"group:{group}"))
+        total, left = len(order), max(len(order) - 1, 0)  # one for train
+        for split in ("test", "val"):
+            share = getattr(self.settings, split)
+            count = min(max(1, round(share * total)), left) if share else 0
+            left -= count
+            self._dealt |= dict.fromkeys(order[:count], split)
+            order = order[count:]
+        self._dealt |= dict.fromkeys(order, "train")
+
     def split(self, official: str, path: str, group: str, identity: str) -> str:
         """Of a picture of that group, or of these bytes where it has none; official: the split
         that the set gives, or ""."""
@@ -63,6 +79,8 @@ class Splitter:
             return listed
         if self._listed:
             self._unlisted.add(path)
+        if group in self._dealt:
+            return self._dealt[group]
         where = _place(self.settings.seed, f"group:{group}" if group else identity)
         if not self.has:
             if where < self.settings.test:
@@ -91,6 +109,10 @@ class Splitter:
         by = "by group where there is one, else by picture"
         if some.file:
             return f"splits of {some.file.name}"
+        if self._dealt:
+            counts = Counter(self._dealt.values())
+            told = " : ".join(str(counts[split]) for split in SPLITS)
+            return f"splits dealt by group, {told} groups, seed {some.seed}: not official"
         if not self.has:
             left = 1 - some.val - some.test
             return (

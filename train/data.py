@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from cache.errors import CacheError, DataError
+from cache.errors import CacheError, DataError, did_you_mean
 from cache.index import Index
 from cache.keys import key_of
 from cache.paths import view_names
@@ -349,7 +349,7 @@ def load(
         mend = ""
         if absent[0] == "words":
             mend = " with views.words.network set, or set the setting `words` of the head to labels"
-        raise CacheError(f"{root} has no view {absent[0]!r}: run `emocache extract`{mend}")
+        raise CacheError(absent_view(absent[0], root, index, mend))
     opened = {name: open_view(root, name) for name in named}
     for name, view in opened.items():
         if named[name] not in view.arrays:
@@ -400,6 +400,22 @@ def load(
         units=index.units if index.modalities else None,
         drawn=index.drawn,
     )
+
+
+def absent_view(name: str, root: Path | str, index: Index, mend: str = "") -> str:
+    """Why a cache has no view of this name, in a sentence."""
+    if not index.modalities:
+        return f"{root} has no view {name!r}: run `emocache extract`{mend}"
+    if name in index.modalities:
+        return f"{root} has no view {name!r} yet: run `emocache extract`"
+    there = ", ".join(index.modalities)
+    if name in (*ORDER, "labels", "words"):
+        return (
+            f"{root} holds recordings, with the views {there}, and no {name!r} of pictures: set "
+            "train.head to one that reads any views (helo, mlp, linear, aa_knn, sa_bfgs), or its "
+            "views to some of these"
+        )
+    return f"{root} has no view {name!r}{did_you_mean(name, index.modalities)}"
 
 
 def _read(view: StoredView, array: str, away: bool) -> np.ndarray:

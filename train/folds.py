@@ -93,6 +93,11 @@ def make_folds(index: Index, kept: Bool[np.ndarray, " P"], settings: Folds) -> l
         who.apart(name, test, val, protocol) for name, test, val in _parts(who, protocol, settings)
     ]
     for fold in folds:
+        if not len(fold.train):
+            raise SettingsError(
+                f"fold {fold.name} of folds.protocol {protocol} leaves nobody to fit on: raise "
+                "folds.k, or lower folds.val"
+            )
         refuse_leaks(index, fold, protocol)
     return folds
 

@@ -1,5 +1,6 @@
 """What each view is worth to a linear head: alone, all together, and all but one of them."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,8 @@ def probe(
     Gives split, persons, dropped, random_mAP (what scores without information reach), absent,
     untrained, confidence, seed, cache_key and rows. A row has views, set (`alone`, `all`,
     `without`), penalty (chosen on val), val_mAP, mAP on the split with low and high (bootstrap
-    over pictures), and signal: whether the interval lies above random_mAP. Raises DataError
-    without val, or where no person of the split has a label.
+    over `drawn`), and signal: whether the interval lies above random_mAP, None without one. Raises
+    DataError without val, or where no person of the split has a label.
     """
     here = view_names(Path(cache_root))
     asked = settings.linear.views or views_in(cache_root, [EVERY])
@@ -68,7 +69,7 @@ def probe(
                 "mAP": mean_average_precision(true, scores),
                 "low": interval.mean_low,
                 "high": interval.mean_high,
-                "signal": interval.mean_low > chance,
+                "signal": None if math.isnan(interval.mean_low) else interval.mean_low > chance,
             }
         )
         progress(number + 1, len(sets))

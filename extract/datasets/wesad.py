@@ -97,6 +97,10 @@ class Wesad(Dataset):
         """Subjects in the order of their numbers, stretches in order of time. A file that cannot be
         read is one record, and its only person says why. Raises DataError where none can be."""
         self.counts.clear()
+        have = {path.parent.name for path in self._files}
+        folders = {path.name for path in self.root.glob("S*") if path.is_dir()}
+        lacking = [name for name in folders - have if name[1:].isdecimal()]
+        self.counts["subjects' folders without their pickle"] += len(lacking)
         faults = 0
         for path in self._files:
             below = path.relative_to(self.root).as_posix()

@@ -112,13 +112,16 @@ def _show_prepare(report: dict[str, Any]) -> None:
     if report["note"]:
         out.print(f"[yellow]{escape(report['note'])}[/]")
     called = terms(report["recordings"])
-    table = Table("split", called.sources, called.many, f"labels per {called.one}")
+    columns = ["split", called.sources, called.many, f"labels per {called.one}"]
+    grouped = ["subjects" if report["recordings"] else "groups"] if report["groups"] else []
+    table = Table(*columns, *grouped)
     for split in report["persons"]:
         table.add_row(
             split,
             counts(report["pictures"].get(split, {})),
             counts(report["persons"][split]),
             number(report["labels_per_person"].get(split), missing="nan"),
+            *([str(report["groups"].get(split, 0))] if grouped else []),
         )
     out.print(table)
     if set(report["origins"]) - {"annotated"}:

@@ -50,18 +50,21 @@ def _show_train(result: dict[str, Any]) -> None:
         if reasons:
             out.print(f"dropped from {split}: {counts(reasons)}")
     name_failures(reason for reasons in result["dropped"].values() for reason in reasons)
-    val, epochs = result["val_map"], result["epochs"]
+    val, epochs = f"mAP on val {percent(result['val_map'])}", result["epochs"]
     stop = ""
     if result["stopped_early"]:
         waited = epochs - result["best_epoch"]
         stop = f"stopped early at epoch {epochs}, no better on val for {waited} epochs; "
     over = mean_over(result["val_labels"], len(result["positives"]))
+    if result["selected_by"] == "val_loss":
+        val, over = f"loss on val {four(result['val_loss'])}", ""
+    on_val = f", {val}{over} (N {result['persons']['val']})" if result["persons"]["val"] else ""
     if result["resumed"]:
         out.print(f"went on after epoch {result['resumed']} of a fit that was stopped")
     out.print(
         f"{result['head']} fitted on {result['persons']['train']} persons in "
-        f"{result['seconds']['fit']:.1f} s: {stop}kept epoch {result['best_epoch']} of {epochs}, "
-        f"mAP on val {percent(val)}{over} (N {result['persons']['val']}, seed {result['seed']})"
+        f"{result['seconds']['fit']:.1f} s: {stop}kept epoch {result['best_epoch']} of {epochs}"
+        f"{on_val}, seed {result['seed']}"
     )
 
 
@@ -195,7 +198,7 @@ def _show_probe(found: dict[str, Any]) -> None:
             percent(row["mAP"]),
             between(row["low"], row["high"], percent),
         )
-        if row["set"] == "alone" and not row["signal"]:
+        if row["set"] == "alone" and row["signal"] is False:
             blind.append(row["views"][0])
     out.print(table)
     out.print(
@@ -204,6 +207,11 @@ def _show_probe(found: dict[str, Any]) -> None:
         f"{found['confidence']:.0%} intervals over {found['drawn']}, seed {found['seed']}; cache "
         f"key {found['cache_key'][:12]}"
     )
+    if any(row["signal"] is None for row in found["rows"]):
+        out.print(
+            f"[yellow]all of {found['split']} hangs together (one of the {found['drawn']}): no "
+            "interval, so whether a view carries a signal cannot be said; see emocache crossval[/]"
+        )
     if blind:
         out.print(
             f"[yellow]no signal that a line can see, in the view alone: {', '.join(blind)}[/]"

@@ -73,6 +73,8 @@ def _show_folds(found: dict[str, Any]) -> None:
     if len(found["parts"]) > FEW:
         out.print(f"the first {FEW} of {len(found['parts']):,}")
     out.print(escape(f"{found['folds']}; {found['fits']:,} fits of {', '.join(found['heads'])}"))
+    for name, why in found["lacks"].items():
+        out.print(f"[yellow]{escape(f'fold {name}: {why}')}[/]")
 
 
 def _show_crossval(result: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@ together with them. Numbers of all folds together, with intervals, and differenc
 """
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from pipelines.studies.trials import Progress, code_of, own, quiet
 from pipelines.workplace import device_of, index_of
 from train import metrics
 from train.heads import get_head
+from train.heads import names as known_heads
 from train.scores import Scores
 from train.settings import Train
 from train.vary import vary
@@ -42,6 +44,11 @@ def entries(settings: Settings) -> dict[str, Train]:
         raise SettingsError("folds.heads names one head twice")
     found = {}
     for name in names:
+        if name not in known_heads() and "train.head" not in some.settings.get(name, {}):
+            raise SettingsError(
+                f"folds.heads has {name!r}, which is no head ({', '.join(known_heads())}): say in "
+                "folds.settings which it is, as {" + name + ": {train.head: mlp, train.lr: 0.001}}"
+            )
         changes = {"train.head": name} | some.settings.get(name, {})
         found[name] = vary(settings.train, changes)
     return found
@@ -49,8 +56,8 @@ def entries(settings: Settings) -> dict[str, Train]:
 
 def crossval(settings: Settings, progress: Progress = quiet) -> dict[str, Any]:
     """Fit every head on every fold and measure all test persons together; write crossval.html,
-    table.md, table.tex, table.csv, folds.csv and each head's scores below results/crossval. Fits of
-    before are kept there and taken again.
+    table.md, table.tex, table.csv, folds.csv and each head's scores below results/crossval/<the
+    protocol>. Fits are kept in results/crossval/fits and taken again.
 
     Gives rows, a head each: its measures with _low and _high, chance_<measure>, and its differences
     from the first head; kind, protocol, folds in words, N evaluated and dropped, notes.
@@ -67,7 +74,8 @@ def crossval(settings: Settings, progress: Progress = quiet) -> dict[str, Any]:
     folds = make_folds(index, features.kept, settings.folds)
     protocol = protocol_of(index, settings.folds)
     lacks = {fold.name: unfit(fold, index.targets, index.labels) for fold in folds}
-    runs = _Runs(features, folds, asked, Results().crossval, progress)
+    folder = Results().crossval
+    runs = _Runs(features, folds, asked, folder / "fits", progress)
     found = {name: runs.scores(name) for name in asked}
     evaluations = {
         name: measure(scores, settings.evaluate, _provenance(features, asked[name], name))
@@ -88,31 +96,41 @@ def crossval(settings: Settings, progress: Progress = quiet) -> dict[str, Any]:
         "lacks": {name: why for name, why in lacks.items() if why},
         "drawn": index.drawn,
         "dataset": features.dataset,
-        "note": features.note,
+        "note": _without_splits(features.note),
+        "dropped": dict(next(iter(evaluations.values())).metrics["test"]["dropped"]),
         "untrained": features.untrained,
         "device": device,
         "seed": settings.train.seed,
         "confidence": settings.evaluate.confidence,
         "chance": next(iter(evaluations.values())).metrics["test"].get("chance_distribution", ""),
     }
-    folder = Results().crossval
+    place = folder / protocol
+    shutil.rmtree(place / "scores", ignore_errors=True)  # none of other heads beside these
     for name, one in evaluations.items():
-        one.scores.write(folder / "scores" / f"{name.replace('/', '-')}.parquet")
-    result["report"] = str(write(result, runs.about, folder))
+        one.scores.write(place / "scores" / f"{name.replace('/', '-')}.parquet")
+    result["report"] = str(write(result, runs.about, place))
     return plain(result)
+
+
+def _without_splits(note: str) -> str:
+    """What must be said of the data, but for how `prepare` parted them: here folds do."""
+    said = note.split("; ")
+    return "; ".join(one for one in said if not one.startswith(("splits ", "val is ")))
 
 
 def plan(settings: Settings) -> dict[str, Any]:
     """What `crossval` would fit: folds in words, and persons of each part; fits nothing."""
     from train.data import load
-    from train.folds import in_words, make_folds, protocol_of
+    from train.folds import in_words, make_folds, protocol_of, unfit
 
     index, asked = index_of(settings), entries(settings)
     views = [name for one in asked.values() for name in get_head(one.head).views(one)]
     features = load(settings.cache.root, list(dict.fromkeys(views)), "cpu", settings.train.memory)
     folds = make_folds(index, features.kept, settings.folds)
+    lacks = {fold.name: unfit(fold, index.targets, index.labels) for fold in folds}
     return {
         "folds": in_words(folds, protocol_of(index, settings.folds), settings.folds),
+        "lacks": {name: why for name, why in lacks.items() if why},
         "heads": list(asked),
         "fits": len(folds) * len(asked),
         "parts": [
@@ -130,7 +148,7 @@ def plan(settings: Settings) -> dict[str, Any]:
 
 @dataclass
 class _Runs:
-    """The fits of some heads on some folds: found below `folder`, or made now."""
+    """The fits of some heads on some folds: found in `folder`, or made now."""
 
     features: "Features"
     folds: "Sequence[Fold]"
@@ -224,7 +242,7 @@ class _Runs:
         some = here.only(get_head(one.head).views(one))
         parts = {part: getattr(fold, part).tolist() for part in ("train", "val", "test")}
         key = key_of({"fit": fit_key(some, one), "fold": parts, "code": code_of(one.head)})
-        return self.folder / "fits" / key[:32]
+        return self.folder / key[:32]
 
 
 def _main(scores: Scores) -> tuple[str, float]:

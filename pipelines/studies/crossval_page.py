@@ -10,7 +10,7 @@ from pipelines.results import write_csv
 from pipelines.studies import rendering
 from pipelines.studies.page import Section, warnings_of, write_page
 from pipelines.studies.rendering import Table
-from pipelines.wording import Scale, between
+from pipelines.wording import Scale, between, counts
 from train.metrics.measures import MAIN, MEASURES, Measure
 
 # What is shown of each kind of labels, the measure that heads are compared by first.
@@ -31,10 +31,9 @@ def write(result: Mapping[str, Any], parts: Sequence[Mapping[str, Any]], folder:
     rendering.write_csv(table, folder / "table.csv")
     write_csv(folder / "folds.csv", FOLDS, parts)
     first = result["rows"][0]
-    lacks = [f"fold {name}: {why}" for name, why in result["lacks"].items()]
     return write_page(
         folder / "crossval.html",
-        f"Cross-validation on {result['dataset']}",
+        title_of(result),
         [
             ("data", result["dataset"]),
             ("N tested", f"{first['n_evaluated']:,} ({first['n_dropped']:,} dropped)"),
@@ -45,12 +44,13 @@ def write(result: Mapping[str, Any], parts: Sequence[Mapping[str, Any]], folder:
         ],
         [
             *([result["leaking"]] if result["leaking"] else []),
+            *(f"fold {name}: {why}" for name, why in result["lacks"].items()),
             *warnings_of(result["note"], result["untrained"]),
         ],
         [
             Section("Heads on the same folds", table=table),
             *([Section("Differences", table=gaps)] if gaps else []),
-            Section("Folds", lacks, table=_folds(parts, MAIN[result["kind"]])),
+            Section("Folds", table=_folds(parts, MAIN[result["kind"]])),
         ],
     )
 
@@ -65,17 +65,24 @@ def table_of(result: Mapping[str, Any]) -> Table:
     rows, kind = result["rows"], result["kind"]
     names = shown(kind, rows[0])
     cells = [[row["head"], *(_cell(row, MEASURES[name]) for name in names)] for row in rows]
-    if all(f"chance_{name}" in rows[0] for name in names):
-        label = f"{result['chance'] or 'chance'} for everybody"
-        cells.append([label, *(Scale.of(n).number(rows[0][f"chance_{n}"]) for n in names)])
+    if any(f"chance_{name}" in rows[0] for name in names):
+        label = f"{result['chance'] or 'most frequent label'} for everybody"
+        cells.append([label, *(Scale.of(n).number(rows[0].get(f"chance_{n}")) for n in names)])
     columns = ["", *(f"{MEASURES[n].title}{Scale.of(n).unit} {_way(MEASURES[n])}" for n in names)]
     notes = [
         f"{result['folds']}.",
-        f"N {rows[0]['n_evaluated']:,} tested, {rows[0]['n_dropped']:,} dropped; intervals "
+        f"N {rows[0]['n_evaluated']:,} tested, {rows[0]['n_dropped']:,} dropped "
+        f"({counts(result['dropped'])}); intervals "
         f"({result['confidence']:.0%}): bootstrap over {result['drawn']}, over which folds hang "
         "together as well: they are somewhat narrow.",
     ]
-    return Table("crossval", f"Cross-validation on {result['dataset']}", columns, cells, notes)
+    return Table("crossval", title_of(result), columns, cells, notes)
+
+
+def title_of(result: Mapping[str, Any]) -> str:
+    """Of the page and the table."""
+    leaking = "LEAKING cross-validation" if result["leaking"] else "Cross-validation"
+    return f"{leaking} on {result['dataset']}"
 
 
 def differences_of(result: Mapping[str, Any]) -> Table | None:
@@ -94,8 +101,8 @@ def differences_of(result: Mapping[str, Any]) -> Table | None:
             difference = scale.number(gap["difference"], signed=True)
             ends = between(gap["low"], gap["high"], partial(scale.number, signed=True))
             cells.append([row["head"], MEASURES[name].title, difference, ends, _p(gap), word])
-    title = f"Less {first['head']}, on the same persons"
-    columns = ["head", "measure", "difference", "interval", "p", "so"]
+    title = f"Difference to {first['head']}, on the same persons"
+    columns = ["head", "measure", "difference", "interval", "p", "verdict"]
     notes = ["p by paired bootstrap; not corrected for the number of comparisons."]
     return Table("differences", title, columns, cells, notes)
 

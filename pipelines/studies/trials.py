@@ -97,7 +97,7 @@ class Trials:
 
     def key(self, one: Train) -> str:
         """Raises CacheError for a view that the cache lacks."""
-        from train.data import view_of, views_in
+        from train.data import absent_view, view_of, views_in
         from train.heads import closed, get_head
 
         named = get_head(one.head).views(one)
@@ -105,10 +105,7 @@ class Trials:
         for name in set(views) - set(self.views):
             if name not in view_names(self.root):
                 mend = f", with views.{name}.network set" if name == "words" else ""
-                raise CacheError(
-                    f"{self.root} has no view {name!r}, which {one.head} reads: run `emocache "
-                    f"extract`{mend}"
-                )
+                raise CacheError(absent_view(name, self.root, self.index, mend))
             self.views[name] = open_view(self.root, name).key
         idle = NO_NUMBER | (DESCENT if closed(one.head) else set())
         measuring = self.settings.evaluate.model_dump(mode="json", exclude={"split"})

@@ -296,3 +296,39 @@ def test_a_file_that_cannot_be_read_is_refused(own):
     for file in (own.base / "none.csv", own.base, listed(own, "é.png,test", encoding="latin-1")):
         with pytest.raises(DataError, match=r"cannot be read .*: see data\.split\.file"):
             own.check(file=file)
+
+
+SUBJECTS = [f"S{number}" for number in range(2, 18)]
+
+
+def dealt(groups, **settings) -> dict[str, str]:
+    splitter = Splitter(Split(**settings), ())
+    splitter.deal(groups)
+    return {group: splitter.split("", f"{group}.pkl#1", group, "id") for group in groups}
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize(("count", "sizes"), [(16, (12, 2, 2)), (5, (3, 1, 1)), (3, (1, 1, 1))])
+def test_few_groups_are_dealt_so_that_no_split_is_empty(count, sizes, seed):
+    found = Counter(dealt(SUBJECTS[:count], seed=seed).values())
+    assert (found["train"], found["val"], found["test"]) == sizes
+
+
+def test_one_group_is_for_train_and_shares_of_0_get_none():
+    assert dealt(["S2"]) == {"S2": "train"}
+    assert sorted(dealt(["S2", "S3"]).values()) == ["test", "train"]
+    assert set(dealt(SUBJECTS, val=0, test=0).values()) == {"train"}
+    assert Counter(dealt(SUBJECTS, val=0.25, test=0.5).values())["test"] == 8
+
+
+def test_groups_are_dealt_by_seed_and_name_not_by_order():
+    one = dealt(SUBJECTS)
+    assert dealt(SUBJECTS[::-1]) == one != dealt(SUBJECTS, seed=1)
+
+
+def test_a_group_that_was_not_dealt_is_drawn():
+    """A subject that cannot be read takes no place from the others."""
+    splitter = Splitter(Split(), ())
+    splitter.deal(["S2", "S3", "S4"])
+    assert splitter.split("", "S5/S5.pkl#0", "S5", "id") in ("train", "val", "test")
+    assert splitter.said() == "splits dealt by group, 1 : 1 : 1 groups, seed 0: not official"

@@ -6,12 +6,14 @@ import re
 import numpy as np
 import pytest
 
+from cache.errors import CacheError
 from cache.index import Index
 from pipelines import stages
 from pipelines.contact_sheet import write
 from pipelines.recordings import PEOPLE, WINDOWS, place_of, terms_of
 from tests.pipelines.recordings import SUBJECTS, settings, write_recordings
 from tests.pipelines.recordings import WINDOWS as EACH
+from train.probe import probe
 
 HELO = ("train.head=helo", "train.helo.width=16", "train.helo.tokens=[3, 2]", "train.helo.heads=2")
 
@@ -74,3 +76,17 @@ def test_words_and_places(recorded, tmp_path):
     again = Index.read(tmp_path / "features")
     assert again.drawn == "subjects"
     assert len(np.unique(again.units)) == SUBJECTS
+
+
+def test_a_head_of_pictures_is_refused_with_the_heads_that_can(recorded):
+    root, _ = recorded
+    with pytest.raises(CacheError, match=r"recordings, with the views eeg, face, .*train.head"):
+        stages.train(settings(root, "train.head=hugme"))
+    with pytest.raises(CacheError, match=r"no view 'eegg'; did you mean 'eeg'"):
+        stages.train(settings(root, "train.mlp.views=[eegg]"))
+
+
+def test_probe_says_nothing_of_a_signal_where_one_subject_is_tested(recorded):
+    root, _ = recorded
+    found = probe(root, settings(root).train, settings(root).evaluate)
+    assert {row["signal"] for row in found["rows"]} == {None} and found["drawn"] == "subjects"

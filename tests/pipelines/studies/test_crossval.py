@@ -33,7 +33,7 @@ def read(folder, name):
 def test_every_person_is_tested_once_by_a_head_of_their_fold(asked, cache, tmp_path):
     settings = settings_of(asked)
     result = crossval(settings)
-    scores = read(tmp_path / "results/crossval", "mlp")
+    scores = read(tmp_path / "results/crossval/random", "mlp")
     index = Index.read(cache)
     assert scores.person_rows.tolist() == list(range(len(index.persons)))
     row = result["rows"][0]
@@ -65,7 +65,7 @@ def test_the_chance_level_is_that_of_each_folds_own_training_persons(asked, cach
         predicted[fold.test] = index.targets[fold.train].mean(0)
     for name, values in distribution_measures(index.targets, predicted).items():
         assert row[f"chance_{name}"] == pytest.approx(values.mean(), rel=1e-4)
-    scores = read(tmp_path / "results/crossval", "mlp")
+    scores = read(tmp_path / "results/crossval/random", "mlp")
     each = distribution_measures(index.targets, scores.y_score)
     assert row["kl"] == pytest.approx(each["kl"].mean(), rel=1e-5)
     assert next(name for name in table_of(result).columns if "↓" in name) == "KL divergence ↓"
@@ -120,9 +120,9 @@ def test_heads_are_compared_with_the_first_on_the_same_persons(asked, tmp_path):
     assert gap["difference"] == pytest.approx(second["mAP"] - first["mAP"])
     assert gap["low"] <= gap["difference"] <= gap["high"] and 0 < gap["p"] <= 1
     assert "mAP_less_first" not in first
-    page = (tmp_path / "results/crossval/crossval.html").read_text()
-    assert "Less mlp, on the same persons" in page and "narrow" in page
-    with (tmp_path / "results/crossval/folds.csv").open() as file:
+    page = (tmp_path / "results/crossval/random/crossval.html").read_text()
+    assert "Difference to mlp, on the same persons" in page and "narrow" in page
+    with (tmp_path / "results/crossval/random/folds.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 8 and {row["head"] for row in rows} == {"mlp", "narrow"}
     assert all(int(row["train"]) + int(row["val"]) + int(row["test"]) == 160 for row in rows)
@@ -130,17 +130,17 @@ def test_heads_are_compared_with_the_first_on_the_same_persons(asked, tmp_path):
 
 def test_a_head_alone_gives_what_it_gives_beside_others(asked, tmp_path):
     crossval(settings_of(asked))
-    alone = read(tmp_path / "results/crossval", "mlp").y_score
+    alone = read(tmp_path / "results/crossval/random", "mlp").y_score
     crossval(settings_of(asked, {"epochs": 2}, heads=["linear", "mlp"]))
     crossval(settings_of(asked, heads=["linear", "mlp"]))
-    np.testing.assert_array_equal(read(tmp_path / "results/crossval", "mlp").y_score, alone)
+    np.testing.assert_array_equal(read(tmp_path / "results/crossval/random", "mlp").y_score, alone)
 
 
 def test_the_leaking_protocol_says_so_wherever_numbers_stand(asked, tmp_path):
     result = crossval(settings_of(asked, protocol="leaking"))
     assert "LEAKING" in result["leaking"] and "LEAKING" in table_of(result).notes[0]
     for name in ("crossval.html", "table.md", "table.tex"):
-        assert "LEAKING" in (tmp_path / "results/crossval" / name).read_text()
+        assert "LEAKING" in (tmp_path / "results/crossval/leaking" / name).read_text()
     assert not crossval(settings_of(asked))["leaking"]
 
 
@@ -157,7 +157,7 @@ def test_the_plan_fits_nothing(asked, fits, tmp_path):
     [
         ({"heads": ["mlp", "mlp"]}, "names one head twice"),
         ({"settings": {"linear": {}}}, "folds.settings has 'linear', which folds.heads has not"),
-        ({"heads": ["no such"]}, "train.head"),
+        ({"heads": ["no such"]}, "folds.heads has 'no such', which is no head .*folds.settings"),
         (
             {"heads": ["mlp"], "settings": {"mlp": {"train.rrla.heads": 2}}},
             "set train.head to rrla",

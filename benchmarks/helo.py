@@ -1,11 +1,11 @@
 """What does transport cost? Sinkhorn against the matrix products it consists of, and HeLo's epoch.
 
-    python benchmarks/helo.py [--persons 60000] [--heads 4] [--rounds 9] [--json]
+    python benchmarks/helo.py [--persons 60000] [--heads 4] [--rounds 15] [--json]
 
 products    the 2 x steps products of a kernel (B, n, m) with a vector that Sinkhorn cannot do
             without, as `torch.bmm` on contiguous kernels, results kept where they are
-sinkhorn    `train.layers.transport.sinkhorn`: `known` with the span of the costs (as HeLo calls it
-            with its epsilon of 0.1), `unknown` without, where kernels are made anew on the way
+sinkhorn    `train.layers.transport.sinkhorn`: `known` with the greatest cost there is (as HeLo
+            calls it), `unknown` without, where kernels are made anew on the way
 logsumexp   the plain log-domain iteration, two logsumexp a round, and torch's own gradient of it
 pot         POT one sample after another, on NumPy, so many rounds each
 
@@ -18,7 +18,8 @@ labels, batch 256, the default widths. `together`: `--heads` heads in step again
 another, both by a few steps of each and the end of an epoch (`train.timing`). `transport_share`:
 what of the epoch of one head goes without transport, by the same head under `without: [transport]`.
 
-Medians of `--rounds` rounds in turn, one thread where `--threads` says no other.
+Medians of `--rounds` rounds in turn, ratios within a round; one thread where `--threads` says no
+other.
 """
 
 import argparse
@@ -46,18 +47,28 @@ WIDTHS = {"eeg": 90, "gsr": 28, "ppg": 27, "face": 768}
 LABELS, BATCH = 10, 256
 
 
-def in_turn(work: Mapping[str, Callable[[], Any]], rounds: int, device: str) -> dict[str, float]:
-    """Median milliseconds of each."""
+def in_turn(
+    work: Mapping[str, Callable[[], Any]], rounds: int, device: str
+) -> dict[str, list[float]]:
+    """Milliseconds of each, a number a turn; on one core of its own time, not of other programs."""
+    alone = device == "cpu" and torch.get_num_threads() == 1
+    clock = time.process_time if alone else time.perf_counter
     took: dict[str, list[float]] = defaultdict(list)
     for turn in range(rounds + 1):
         for name, one in work.items():
             wait(device)
-            started = time.perf_counter()
+            started = clock()
             one()
             wait(device)
             if turn:  # the first warms up
-                took[name].append(1000 * (time.perf_counter() - started))
-    return {name: statistics.median(some) for name, some in took.items()}
+                took[name].append(1000 * (clock() - started))
+    return took
+
+
+def over(took: Mapping[str, list[float]], name: str, limit: str, times: int = 1) -> float:
+    """The median over turns of a time by that of its limit in the same turn."""
+    pairs = zip(took[name], took[limit], strict=True)
+    return round(statistics.median(one / other / times for one, other in pairs), 2)
 
 
 def wait(device: str) -> None:
@@ -120,47 +131,36 @@ def of_transport(rounds: int, device: str) -> dict[str, Any]:
             torch.autograd.grad((of_gromov() * weights).sum(), within)
 
         plain = cost.detach()
+
+        def known(c: torch.Tensor) -> torch.Tensor:
+            return sinkhorn(c, EPSILON, STEPS, most=2.0)
+
+        def unknown(c: torch.Tensor) -> torch.Tensor:
+            return sinkhorn(c, EPSILON, STEPS)
+
+        limits = {
+            "products": lambda k=kernel, o=other: products(k, o, STEPS),
+            "gromov_products": gromov_products,
+        }
+        plans = {"known": known, "unknown": unknown, "logsumexp": logsumexp}
         with torch.no_grad():
-            took = in_turn(
-                {
-                    "products": lambda k=kernel, o=other: products(k, o, STEPS),
-                    "known": lambda c=plain: sinkhorn(c, EPSILON, STEPS, span=2.0),
-                    "unknown": lambda c=plain: sinkhorn(c, EPSILON, STEPS),
-                    "logsumexp": lambda c=plain: logsumexp(c),
-                    "gromov_products": gromov_products,
-                    "gromov": of_gromov,
-                },
-                rounds,
-                device,
-            )
-        took |= in_turn(
-            {
-                "known, backward": lambda b=back: b(
-                    lambda c: sinkhorn(c, EPSILON, STEPS, span=2.0)
-                ),
-                "unknown, backward": lambda b=back: b(lambda c: sinkhorn(c, EPSILON, STEPS)),
-                "logsumexp, backward": lambda b=back: b(logsumexp),
-                "gromov, backward": gromov_back,
-            },
-            rounds,
-            device,
-        )
+            forward = {name: lambda p=p, c=plain: p(c) for name, p in plans.items()}
+            took = in_turn({**limits, **forward, "gromov": of_gromov}, rounds, device)
+        backward = {name: lambda p=p, b=back: b(p) for name, p in plans.items()}
+        both = in_turn({**limits, **backward, "gromov": gromov_back}, rounds, device)
         some = plain.double().cpu().numpy()
-        took |= in_turn({"pot": lambda s=some: one_by_one(s)}, 1, device)
-        limit, gromov_limit = took["products"], took["gromov_products"]
+        pot = in_turn({"pot": lambda s=some: one_by_one(s), "known": forward["known"]}, 3, device)
+        limit_of = {**dict.fromkeys(plans, "products"), "gromov": "gromov_products"}
         found[f"{count} x {n} x {m}"] = {
-            "ms": {name: round(value, 3) for name, value in took.items()},
-            "over_products": {
-                "known": round(took["known"] / limit, 2),
-                "unknown": round(took["unknown"] / limit, 2),
-                "logsumexp": round(took["logsumexp"] / limit, 2),
-                "known, backward": round(took["known, backward"] / limit / 2, 2),
-                "unknown, backward": round(took["unknown, backward"] / limit / 2, 2),
-                "logsumexp, backward": round(took["logsumexp, backward"] / limit / 2, 2),
-                "gromov": round(took["gromov"] / gromov_limit, 2),
-                "gromov, backward": round(took["gromov, backward"] / gromov_limit / 2, 2),
+            "ms": {name: round(statistics.median(value), 3) for name, value in took.items()},
+            "ms_with_backward": {
+                name: round(statistics.median(both[name]), 3) for name in limit_of
             },
-            "times_pot": round(took["pot"] / took["known"], 1),
+            "over_products": {name: over(took, name, limit) for name, limit in limit_of.items()},
+            "over_products_with_backward": {
+                name: over(both, name, limit, 2) for name, limit in limit_of.items()
+            },
+            "times_pot": over(pot, "pot", "known"),
         }
     return found
 
@@ -204,9 +204,8 @@ def of_epoch(persons: int, heads: int, rounds: int, device: str) -> dict[str, An
             epoch_seconds(features, settings_of(without=["transport"])).all
         )
         took["gromov"].append(epoch_seconds(features, settings_of(transport="gromov")).all)
-        for name, seeds in (("own seeds", range(heads)), ("one seed", [0] * heads)):
-            group = Group(features, [settings_of(seed) for seed in seeds])
-            took[f"in step, {name}"].append(group.seconds().all / heads)
+        group = Group(features, [settings_of(seed) for seed in range(heads)])
+        took["in step"].append(group.seconds().all / heads)
     middle = {name: statistics.median(some) for name, some in took.items()}
     alone = middle["alone"]
     return {
@@ -217,9 +216,7 @@ def of_epoch(persons: int, heads: int, rounds: int, device: str) -> dict[str, An
         "persons_a_second": round(persons / alone),
         "transport_share": round(1 - middle["without transport"] / alone, 3),
         "gromov_share": round(1 - middle["without transport"] / middle["gromov"], 3),
-        "in_step_over_alone": {
-            name: round(middle[f"in step, {name}"] / alone, 3) for name in ("own seeds", "one seed")
-        },
+        "in_step_over_alone": round(middle["in step"] / alone, 3),
     }
 
 
@@ -227,7 +224,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--persons", type=int, default=60_000)
     parser.add_argument("--heads", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1, help="of torch on a CPU")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     asked = parser.parse_args()
@@ -239,14 +236,14 @@ def main() -> None:
         "steps": STEPS,
         "epsilon": EPSILON,
         "transport": of_transport(asked.rounds, device),
-        "epoch": of_epoch(asked.persons, asked.heads, max(1, asked.rounds // 3), device),
+        "epoch": of_epoch(asked.persons, asked.heads, max(1, asked.rounds // 7), device),
     }
     if asked.json:
         print(json.dumps(result))
         return
     for shape, some in result["transport"].items():
-        print(f"{shape:16} ms {some['ms']}")
-        print(f"{'':16} over products {some['over_products']}, times POT {some['times_pot']}")
+        for name, value in some.items():
+            print(f"{shape:16} {name:28} {value}")
     for name, value in result["epoch"].items():
         print(f"{name:20}{value}")
 

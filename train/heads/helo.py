@@ -29,7 +29,7 @@ from train.settings import Train
 
 SIDES = ("physiological", "behavioural")
 CONTEXT = ("objects", "depth", "scene")  # the other side of a cache of pictures
-COSINES = 2.0  # how far apart two costs 1 - cosine can be
+COSINES = 2.0  # the greatest cost 1 - cosine
 
 
 @register("helo")
@@ -64,7 +64,8 @@ class Helo(LabelHead):
     3. Objects count alike, as their mean.
     4. gromov: costs within a side are 1 - cosine, cut off at their mean in the sample, below which
        all are 0; `rounds` gradient steps.
-    5. What a label's token is: attention of a learned query to all tokens.
+    5. What a label's token is, attention of a learned query to all tokens; and that the last layer
+       has weights for each label, without which it learns much less from few persons.
     6. Labels of which a person can have several get a sigmoid and the binary cross-entropy; a
        single label is a distribution.
 
@@ -222,7 +223,7 @@ class Helo(LabelHead):
         )
         if own.transport == "sinkhorn":
             cost = cosine_cost(first, other)
-            return sinkhorn(cost, own.epsilon, own.steps, a, b, span=COSINES)
+            return sinkhorn(cost, own.epsilon, own.steps, a, b, most=COSINES)
         within = cut(cosine_cost(first, first), first_mask)
         beside = cut(cosine_cost(other, other), other_mask)
         return gromov(within, beside, own.epsilon, own.rounds, own.steps, a, b)

@@ -23,14 +23,14 @@ def sinkhorn(
     steps: int,
     a: Float[Tensor, "B n"] | None = None,
     b: Float[Tensor, "B m"] | None = None,
-    span: float = math.inf,
+    most: float = math.inf,
 ) -> Float[Tensor, "B n m"]:
     """argmin_T <T, cost> - epsilon H(T) with row sums a and column sums b, by `steps` rounds of
     row and column updates (Cuturi 2013), rounded onto the marginals (Altschuler et al. 2017).
 
     cost: finite, also at absent tokens; a, b: masses that sum to 1, equal ones where they are not
     given; a mass of 0 is an absent token, and a sample with a side of zeros gets a plan of zeros.
-    span: the greatest cost less the least, where known. The gradient goes to the cost alone.
+    most: costs lie between 0 and this, where known. The gradient goes to the cost alone.
 
     Potentials are kept in the log domain. The first round is exact; after it, rounds are matrix
     products on the kernel exp(f_i + g_j - cost_ij / epsilon), which takes f and g in every few
@@ -38,8 +38,9 @@ def sinkhorn(
     r_i = sum_j w_ij / c_j, with weights w_ij that sum to 1 and column sums c_j b_j <= 1 before, so
     min b <= r_i <= 1 / min a. A row's factor 1 / r_i lies within these bounds, a column's next
     factor is the inverse of a mean of row factors, and so on: in a round no entry grows by more
-    than 1 / (min a min b), whatever cost and epsilon are. Where the span is some 20 epsilon at most
-    one kernel does for all rounds: no f_i differs from another, and no g_j, by more than the span.
+    than 1 / (min a min b), whatever cost and epsilon are. Where costs are 23 epsilon at most no
+    potential needs the log domain: exp(-cost / epsilon) is the one kernel, since no f_i, and no
+    g_j, can differ from another by more than costs do.
     """
     count, n, m = cost.shape
     masked = a is not None or b is not None
@@ -49,7 +50,7 @@ def sinkhorn(
     if masked:
         there = ((a.sum(1) > 0) & (b.sum(1) > 0))[:, None]
         a, b = torch.where(there, a, 1 / n), torch.where(there, b, 1 / m)
-    starts = _starts(steps, n, m, span / epsilon)
+    starts = _starts(steps, n, m, most / epsilon)
     plan = _Sinkhorn.apply(cost / -epsilon, a, b, starts, steps, masked)[0]
     plan = _rounded(plan, a, b)
     return plan if there is None else plan * there[..., None]
@@ -116,8 +117,8 @@ def _rounded(
 class _Sinkhorn(torch.autograd.Function):
     """The plan a_i q_i K_ij p_j b_j after `steps` rounds, with the gradient of all of them.
 
-    scaled: -cost / epsilon; starts: the rounds, from 0, before which the kernel K is made; masked:
-    whether some mass is 0. q and p: the factors of rows and columns since then, of every round.
+    scaled: -cost / epsilon; starts: see `_starts`; masked: whether some mass is 0. q and p: the
+    factors of rows and columns since the kernel K was made, of every round.
     """
 
     @staticmethod
@@ -125,26 +126,30 @@ class _Sinkhorn(torch.autograd.Function):
         scaled: Tensor, a: Tensor, b: Tensor, starts: tuple[int, ...], steps: int, masked: bool
     ) -> tuple[Tensor, ...]:
         count, n, m = scaled.shape
-        f = -(scaled + b.log()[:, None]).logsumexp(2, keepdim=True)
-        first = scaled + f
-        g = -(first + a.log()[..., None]).logsumexp(1, keepdim=True)
-        kernels = []
         q, p = (scaled.new_empty(steps, count, size, 1) for size in (n, m))
-        for tensor in (q[0], p[0]):
-            tensor.fill_(1)
+        powers, kernels = scaled, []
+        f = g = scaled.new_zeros(())
+        if starts[0]:
+            f = -(scaled + b.log()[:, None]).logsumexp(2, keepdim=True)
+            powers = scaled + f
+            kernels.append(_kernel(powers, a, b, masked))
+            g = -(powers + a.log()[..., None]).logsumexp(1, keepdim=True)
+            powers = powers + g
+            q[0], p[0] = 1, 1
         qs, ps = q.unbind(), p.unbind()
         for start, end in pairwise([*starts, steps]):
-            kernels.append(_kernel(first + g if start == 0 else scaled + f + g, a, b, masked))
+            kernels.append(_kernel(powers, a, b, masked))
             by_rows, by_columns = _factored(kernels[-1], a, b)
-            now = ps[0] if start == 0 else torch.ones_like(ps[0])
-            for row, column in zip(qs[max(start, 1) : end], ps[max(start, 1) : end], strict=True):
+            now = torch.ones_like(ps[0])
+            for row, column in zip(qs[start:end], ps[start:end], strict=True):
                 torch.bmm(by_rows, now, out=row).reciprocal_()
                 torch.bmm(by_columns, row, out=column).reciprocal_()
                 now = column
             if end < steps:
                 f, g = f + qs[end - 1].log(), g + ps[end - 1].log().mT
+                powers = scaled + f + g
         plan = kernels[-1] * (a[..., None] * qs[-1]) * (b[..., None] * ps[-1]).mT
-        return plan, _kernel(first, a, b, masked), q, p, *kernels
+        return plan, q, p, *kernels
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -162,7 +167,7 @@ class _Sinkhorn(torch.autograd.Function):
         nothing = (None,) * 5
         if back is None:
             return None, *nothing
-        a, b, first, q, p, *kernels = ctx.saved_tensors
+        a, b, q, p, *kernels = ctx.saved_tensors
         masses = a[..., None] * b[:, None]
         each = back * kernels[-1] * q[-1] * p[-1].mT
         total = each * masses
@@ -170,27 +175,28 @@ class _Sinkhorn(torch.autograd.Function):
         q2, p2 = q.square().neg_().unbind(), p.square().neg_().unbind()
         qxs, pys = qx.unbind(), py.unbind()
         x, y = each @ b[..., None], each.mT @ a[..., None]
-        for (start, end), kernel in reversed(
-            [*zip(pairwise([*ctx.starts, ctx.steps]), kernels, strict=True)]
-        ):
+        blocks = [*pairwise([*ctx.starts, ctx.steps])]
+        for (start, end), kernel in zip(reversed(blocks), reversed(kernels), strict=False):
+            if start == end:  # of one round, which is exact
+                break
             by_rows, by_columns = _factored(kernel, a, b)
             torch.mul(p[end - 1], y, out=pys[end - 1])
-            for t in range(end - 1, max(start, 1) - 1, -1):
+            for t in range(end - 1, start - 1, -1):
                 torch.bmm(by_rows, pys[t], out=qxs[t]).mul_(q2[t])
                 if t == ctx.steps - 1:
                     qxs[t].addcmul_(q[t], x)
+                    x = torch.zeros_like(x)
                 if t > start:
                     torch.bmm(by_columns, qxs[t], out=pys[t - 1]).mul_(p2[t - 1])
-                else:
-                    y = torch.bmm(by_columns, qxs[t]).neg_()
-            if start == 0:
-                x = (x if ctx.steps == 1 else 0) - torch.bmm(by_rows, pys[0])
-                qx[0] = 0
+            y = torch.bmm(by_columns, qxs[start]).neg_()
             moved = _sums(q[start:end], py[start:end]) + qx[start]
             if end > start + 1:
                 moved += _sums(qx[start + 1 : end], p[start : end - 1])
             total -= kernel * masses * moved
-        return total - first * masses * x, *nothing
+        if ctx.starts[0]:
+            x = x - (kernels[1] * b[:, None]) @ y
+            total -= masses * (kernels[1] * y.mT + kernels[0] * x)
+        return total, *nothing
 
     @staticmethod
     def vmap(
@@ -206,10 +212,11 @@ class _Sinkhorn(torch.autograd.Function):
 
 
 def _starts(steps: int, n: int, m: int, powers: float) -> tuple[int, ...]:
-    """The rounds, from 0, before which a kernel is made; powers: the span of -cost / epsilon."""
+    """The rounds, from 0, before which a kernel is made; round 0 is none of them where it is exact.
+    powers: the greatest of cost / epsilon, where costs are not negative."""
     if 3 * powers <= GROWTH:
         return (0,)
-    return tuple(range(0, steps, max(1, int(GROWTH / math.log(max(n * m, 2))))))
+    return tuple(range(1, max(steps, 2), max(1, int(GROWTH / math.log(max(n * m, 2))))))
 
 
 def _sums(rows: Tensor, columns: Tensor) -> Tensor:

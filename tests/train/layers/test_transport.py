@@ -103,8 +103,8 @@ def test_factors_stay_within_their_bounds(n, m):
     of such a number, whatever the cost."""
     cost = torch.from_numpy(np.stack([blocked(n, m), *costs(n, m, 5).numpy()])).float()
     a, b = torch.full((6, n), 1 / n), torch.full((6, m), 1 / m)
-    starts = tuple(range(0, 60, 12))
-    _, _, q, p, *kernels = _Sinkhorn.apply(cost / -0.005, a, b, starts, 60, False)
+    starts = tuple(range(1, 60, 12))
+    _, q, p, *kernels = _Sinkhorn.apply(cost / -0.005, a, b, starts, 60, False)
     assert all(kernel.isfinite().all() for kernel in kernels)
     for t in range(1, 60):
         fresh = t in starts
@@ -134,8 +134,8 @@ def test_marginals_always_hold_and_gradients_are_finite(n, m, epsilon, steps, se
         gone[:, rng.integers(size)] = False
         mass = np.where(gone, 0, mass)
         masses.append(torch.tensor(mass / mass.sum(1, keepdims=True), dtype=torch.float32))
-    for a, b in (masses, (None, None)):
-        plan = sinkhorn(cost, epsilon, steps, a, b)
+    for a, b, most in ((*masses, 2.0), (None, None, 2.0), (*masses, float("inf"))):
+        plan = sinkhorn(cost, epsilon, steps, a, b, most)
         rows = torch.full((4, n), 1 / n) if a is None else a
         columns = torch.full((4, m), 1 / m) if b is None else b
         assert (plan >= 0).all()
@@ -151,7 +151,8 @@ def test_marginals_always_hold_and_gradients_are_finite(n, m, epsilon, steps, se
 def test_the_gradient_is_that_of_the_steps(steps, epsilon):
     for n, m in ((1, 3), (3, 4), (5, 2)):
         cost = costs(n, m, 2).requires_grad_()
-        assert gradcheck(lambda c: sinkhorn(c, epsilon, steps), (cost,))
+        for most in (float("inf"), 2.0):
+            assert gradcheck(lambda c, m=most: sinkhorn(c, epsilon, steps, most=m), (cost,))
 
 
 def test_the_gradient_with_absent_tokens_is_that_of_the_steps():
@@ -159,7 +160,8 @@ def test_the_gradient_with_absent_tokens_is_that_of_the_steps():
     b = torch.tensor([[0.25] * 4, [0, 0.5, 0, 0.5], [0.25] * 4], dtype=torch.float64)
     cost = costs(3, 4, 3).requires_grad_()
     for steps in (1, 5, 40):
-        assert gradcheck(lambda c, s=steps: sinkhorn(c, 0.1, s, a, b), (cost,))
+        for most in (float("inf"), 2.0):
+            assert gradcheck(lambda c, s=steps, m=most: sinkhorn(c, 0.1, s, a, b, m), (cost,))
 
 
 def test_the_gradient_is_pots():
@@ -175,9 +177,9 @@ def test_the_gradient_is_pots():
     torch.testing.assert_close(found, expected, atol=1e-8, rtol=0)
 
 
-def test_one_kernel_for_all_rounds_is_as_good_where_the_span_is_known():
+def test_one_kernel_for_all_rounds_is_as_good_where_costs_are_known():
     cost = costs(6, 5, 8).float()
-    apart, once = (sinkhorn(cost, 0.1, 50, span=span) for span in (float("inf"), 2.0))
+    apart, once = (sinkhorn(cost, 0.1, 50, most=most) for most in (float("inf"), 2.0))
     torch.testing.assert_close(once, apart, atol=1e-6, rtol=0)
     for plan, one in zip(once.numpy(), cost.double().numpy(), strict=True):
         np.testing.assert_allclose(plan, by_log(one, 0.1, 50, even(6), even(5)), atol=1e-6)

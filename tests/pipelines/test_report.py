@@ -32,8 +32,9 @@ def test_the_command_reports_single_labels_and_distributions(workplace, emocache
         assert done.code == 0, done.said
     text = (workplace / "results" / "report.html").read_text()
     scores = Scores.read(workplace / "results" / "scores.parquet")
-    shown = [int(row) for row in re.findall(r"<h3>person (\d+)</h3>", text)]
-    cards = text.split('<article class="card"')[1:]
+    persons = text.split('<section id="persons"')[1]  # after those from the best to the worst
+    shown = [int(row) for row in re.findall(r"<h3>person (\d+)</h3>", persons)]
+    cards = persons.split('<article class="card"')[1:]
     assert len(shown) == len(cards) == 3
     for row, card in zip(shown, cards, strict=True):
         (at,) = np.flatnonzero(scores.person_rows == row)

@@ -105,16 +105,21 @@ def show(title: str, result: dict[str, Any]) -> None:
           f"{result['seconds']} s")  # fmt: skip
 
 
+def parsed(parser: argparse.ArgumentParser, epochs: int) -> argparse.Namespace:
+    """The arguments, with those that benchmarks of cross-validation share."""
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epochs", type=int, default=epochs)
+    parser.add_argument("--keep", type=Path)
+    parser.add_argument("--json", action="store_true")
+    return parser.parse_args()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(USUAL))
     parser.add_argument("--all", action="store_true")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--folds", type=int, default=10)
-    parser.add_argument("--keep", type=Path)
-    parser.add_argument("--json", action="store_true")
-    given = parser.parse_args()
+    given = parsed(parser, epochs=100)
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as temporary:
         base = (given.keep or Path(temporary)).resolve()

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from distributions import HEADS, SHARED, measured, ready, settings_of, show
+from distributions import HEADS, SHARED, measured, parsed, ready, settings_of, show
 from made import machine  # isort: split
 
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
@@ -136,11 +136,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", choices=list(CLASSES), default=["three"])
     parser.add_argument("--stride", type=int, choices=(30, 60), default=60)
     parser.add_argument("--trees", type=int, default=500)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--epochs", type=int, default=60)
-    parser.add_argument("--keep", type=Path)
-    parser.add_argument("--json", action="store_true")
-    given = parser.parse_args()
+    given = parsed(parser, epochs=60)
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as temporary:
         base = (given.keep or Path(temporary)).resolve()

@@ -10,7 +10,7 @@ from cache.errors import DataError
 from train.data import EVERY, Batch, Features, expand
 from train.head import LabelHead, Output
 from train.heads import register
-from train.layers.inputs import mean_object
+from train.layers.side_by_side import side_by_side
 from train.ridge import Ridge
 from train.settings import Train
 
@@ -71,12 +71,10 @@ class Linear(LabelHead):
 
     def seen(self, name: str, batch: Batch) -> Float[Tensor, "B W"]:
         """(B, W) of one view."""
-        values = self.see(name, batch)
-        return mean_object(values, batch.views[name]["mask"]) if values.ndim == 3 else values
+        return side_by_side(self.see, [name], batch)
 
     def logits(self, batch: Batch) -> Float[Tensor, "B C"]:
-        together = torch.cat([self.seen(name, batch) for name in self.widths], dim=-1)
-        return together @ self.weight.T + self.bias
+        return side_by_side(self.see, list(self.widths), batch) @ self.weight.T + self.bias
 
     def scores(self, logits: Float[Tensor, "B C"]) -> Float[Tensor, "B C"]:
         if self.kind != "distribution":

@@ -3,7 +3,6 @@
 from itertools import pairwise
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -11,7 +10,7 @@ from train.data import EVERY, Batch
 from train.head import LabelHead
 from train.heads import register
 from train.layers.dropout import Dropout
-from train.layers.inputs import mean_object
+from train.layers.side_by_side import side_by_side
 from train.settings import Train
 
 
@@ -38,7 +37,4 @@ class Mlp(LabelHead):
         return tuple(settings.mlp.views or [EVERY])
 
     def logits(self, batch: Batch) -> Float[Tensor, "B C"]:
-        seen = {name: self.see(name, batch) for name in self.widths}
-        if "objects" in seen:
-            seen["objects"] = mean_object(seen["objects"], batch.views["objects"]["mask"])
-        return self.net(torch.cat(list(seen.values()), dim=-1))
+        return self.net(side_by_side(self.see, list(self.widths), batch))

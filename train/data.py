@@ -402,10 +402,10 @@ def load(
     )
 
 
-def absent_view(name: str, root: Path | str, index: Index, mend: str = "") -> str:
-    """Why a cache has no view of this name, in a sentence."""
+def absent_view(name: str, root: Path | str, index: Index, mend: str = "", reader: str = "") -> str:
+    """Why a cache has no view of this name, in a sentence; reader: ", which hugme reads"."""
     if not index.modalities:
-        return f"{root} has no view {name!r}: run `emocache extract`{mend}"
+        return f"{root} has no view {name!r}{reader}: run `emocache extract`{mend}"
     if name in index.modalities:
         return f"{root} has no view {name!r} yet: run `emocache extract`"
     there = ", ".join(index.modalities)

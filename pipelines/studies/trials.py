@@ -105,7 +105,8 @@ class Trials:
         for name in set(views) - set(self.views):
             if name not in view_names(self.root):
                 mend = f", with views.{name}.network set" if name == "words" else ""
-                raise CacheError(absent_view(name, self.root, self.index, mend))
+                reads = f", which {one.head} reads"
+                raise CacheError(absent_view(name, self.root, self.index, mend, reads))
             self.views[name] = open_view(self.root, name).key
         idle = NO_NUMBER | (DESCENT if closed(one.head) else set())
         measuring = self.settings.evaluate.model_dump(mode="json", exclude={"split"})

@@ -221,12 +221,13 @@ class Helo(LabelHead):
             mask.to(some.dtype) / some.shape[1]
             for some, mask in ((first, first_mask), (other, other_mask))
         )
+        least = 1 / (first.shape[1] * other.shape[1])  # masses are even, or 0
         if own.transport == "sinkhorn":
             cost = cosine_cost(first, other)
-            return sinkhorn(cost, own.epsilon, own.steps, a, b, most=COSINES)
+            return sinkhorn(cost, own.epsilon, own.steps, a, b, COSINES, least)
         within = cut(cosine_cost(first, first), first_mask)
         beside = cut(cosine_cost(other, other), other_mask)
-        return gromov(within, beside, own.epsilon, own.rounds, own.steps, a, b)
+        return gromov(within, beside, own.epsilon, own.rounds, own.steps, a, b, least)
 
     def _coupled(
         self,

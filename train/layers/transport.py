@@ -24,13 +24,16 @@ def sinkhorn(
     a: Float[Tensor, "B n"] | None = None,
     b: Float[Tensor, "B m"] | None = None,
     most: float = math.inf,
+    least: float | None = None,
 ) -> Float[Tensor, "B n m"]:
     """argmin_T <T, cost> - epsilon H(T) with row sums a and column sums b, by `steps` rounds of
     row and column updates (Cuturi 2013), rounded onto the marginals (Altschuler et al. 2017).
 
     cost: finite, also at absent tokens; a, b: masses that sum to 1, equal ones where they are not
     given; a mass of 0 is an absent token, and a sample with a side of zeros gets a plan of zeros.
-    most: costs lie between 0 and this, where known. The gradient goes to the cost alone.
+    most: costs lie between 0 and this, where known; least: the least mass of a that is not 0 times
+    that of b, where known: to look for it waits for the device, and does not go through vmap. The
+    gradient goes to the cost alone.
 
     Potentials are kept in the log domain. The first round is exact; after it, rounds are matrix
     products on the kernel exp(f_i + g_j - cost_ij / epsilon), which takes f and g in every few
@@ -50,7 +53,9 @@ def sinkhorn(
     if masked:
         there = ((a.sum(1) > 0) & (b.sum(1) > 0))[:, None]
         a, b = torch.where(there, a, 1 / n), torch.where(there, b, 1 / m)
-    starts = _starts(steps, n, m, most / epsilon)
+    if least is None:
+        least = _least(a) * _least(b) if masked else 1 / (n * m)
+    starts = _starts(steps, 1 / least, most / epsilon)
     plan = _Sinkhorn.apply(cost / -epsilon, a, b, starts, steps, masked)[0]
     plan = _rounded(plan, a, b)
     return plan if there is None else plan * there[..., None]
@@ -64,13 +69,14 @@ def gromov(
     inner: int,
     a: Float[Tensor, "B n"] | None = None,
     b: Float[Tensor, "B m"] | None = None,
+    least: float | None = None,
 ) -> Float[Tensor, "B n m"]:
     """Entropic Gromov-Wasserstein between two sets with costs of their own, squared loss:
 
         argmin_T sum_ijkl (cost1_ik - cost2_jl)^2 T_ij T_kl - epsilon H(T)
 
     by `steps` projected gradient steps from a b^T, each of them `inner` rounds of `sinkhorn` on
-    the gradient (Peyre et al. 2016). cost1, cost2: symmetric; a, b: as in `sinkhorn`.
+    the gradient (Peyre et al. 2016). cost1, cost2: symmetric; a, b, least: as in `sinkhorn`.
     """
     count, n, m = len(cost1), cost1.shape[1], cost2.shape[1]
     rows = cost1.new_full((count, n), 1 / n) if a is None else a
@@ -79,7 +85,7 @@ def gromov(
     plan = rows[..., None] * columns[:, None]
     for _ in range(steps):
         gradient = 2 * within - 4 * (cost1 @ plan @ cost2)
-        plan = sinkhorn(gradient, epsilon, inner, a, b)
+        plan = sinkhorn(gradient, epsilon, inner, a, b, least=least)
     return plan
 
 
@@ -211,12 +217,18 @@ class _Sinkhorn(torch.autograd.Function):
         return (_Sinkhorn.apply(*each, *more)[0].unflatten(0, (size, -1)),), (0,)
 
 
-def _starts(steps: int, n: int, m: int, powers: float) -> tuple[int, ...]:
+def _least(masses: Float[Tensor, "B n"]) -> float:
+    """The least of those that are not 0."""
+    return float(torch.where(masses > 0, masses, 1).min())
+
+
+def _starts(steps: int, growth: float, powers: float) -> tuple[int, ...]:
     """The rounds, from 0, before which a kernel is made; round 0 is none of them where it is exact.
-    powers: the greatest of cost / epsilon, where costs are not negative."""
+    growth: the most by which an entry may grow in a round; powers: the greatest of cost / epsilon,
+    where costs are not negative."""
     if 3 * powers <= GROWTH:
         return (0,)
-    return tuple(range(1, max(steps, 2), max(1, int(GROWTH / math.log(max(n * m, 2))))))
+    return tuple(range(1, max(steps, 2), max(1, int(GROWTH / math.log(max(growth, 2))))))
 
 
 def _sums(rows: Tensor, columns: Tensor) -> Tensor:

@@ -15,6 +15,8 @@ from torch import Tensor
 # ln of the factor by which an entry of a plan may grow before its kernel is made anew. A float32
 # kernel loses what is below 1e-38, so nothing above 1e-8 is ever missing.
 GROWTH = 69.0
+# The same between two kernels: the gradient has squares of factors, which float32 must hold too.
+BETWEEN = 40.0
 
 
 def sinkhorn(
@@ -228,7 +230,7 @@ def _starts(steps: int, growth: float, powers: float) -> tuple[int, ...]:
     where costs are not negative."""
     if 3 * powers <= GROWTH:
         return (0,)
-    return tuple(range(1, max(steps, 2), max(1, int(GROWTH / math.log(max(growth, 2))))))
+    return tuple(range(1, max(steps, 2), max(1, int(BETWEEN / math.log(max(growth, 2))))))
 
 
 def _sums(rows: Tensor, columns: Tensor) -> Tensor:

@@ -5,9 +5,9 @@ Everything under `views` is part of a cache key.
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
 from cache.settings import Section
 
@@ -15,6 +15,18 @@ from cache.settings import Section
 Score = Annotated[float, Field(ge=0.05, le=1)]
 Side = Annotated[int, Field(ge=32, le=2048)]
 Precision = Literal["float32", "bfloat16", "float16"]
+Fit = Literal["squash", "pad"]
+Portion = Annotated[float, Field(gt=0, le=1)]
+# Of a picture, in the order in which a description names them; `emotion` is its label.
+Attribute = Literal[
+    "scene",
+    "object",
+    "brightness",
+    "colorfulness",
+    "facial_expression",
+    "human_action",
+    "emotion",
+]
 Source = Literal["folder", "store", "hub", "packages", "untrained"]
 
 
@@ -124,10 +136,12 @@ class Weights(Section):
 
 
 class Body(Section):
-    """network: the backbone; size: pixels a side of the square it sees, as in the others."""
+    """network: the backbone; size: pixels a side of the square it sees, as in the others; fit: how
+    what is cut out becomes that square, see `images.square`."""
 
     network: str = "resnet50"
     size: Side = 128
+    fit: Fit = "squash"
 
 
 class Head(Section):
@@ -166,6 +180,7 @@ class Scene(Section):
 
     network: str = "resnet50"
     size: Side = 224
+    fit: Fit = "squash"
 
 
 class Labels(Section):
@@ -181,6 +196,36 @@ class Words(Section):
     network: str | None = None
 
 
+class TeacherImage(Section):
+    """What UniEmoX's student is drawn to. network: a backbone of pictures, null: the view is left
+    out; crops: stored random crops a picture, 0: the whole picture alone; scale: least and largest
+    share of its area in a crop; seed: of the crops."""
+
+    network: str | None = None
+    size: Side = 224
+    fit: Fit = "squash"
+    crops: Annotated[int, Field(ge=0, le=64)] = 0
+    scale: tuple[Portion, Portion] = (0.2, 1.0)
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @field_validator("scale")
+    @classmethod
+    def _ordered(cls, given: tuple[float, float]) -> tuple[float, float]:
+        if given[0] > given[1]:
+            raise ValueError("should be [least, largest]")
+        return given
+
+
+class TeacherText(Section):
+    """The description composed of a picture's attributes, read by a text encoder. network: null:
+    the view is left out; attributes: which of them, see `extract.describe`; pooling: of networks
+    that give a vector a token."""
+
+    network: str | None = None
+    attributes: Annotated[list[Attribute], Field(min_length=1)] = list(get_args(Attribute))
+    pooling: Literal["mean", "cls"] = "mean"
+
+
 class Views(Section):
     """The views, and the arithmetic of their networks."""
 
@@ -191,6 +236,8 @@ class Views(Section):
     scene: Scene = Scene()
     labels: Labels = Labels()
     words: Words = Words()
+    teacher_image: TeacherImage = TeacherImage()
+    teacher_text: TeacherText = TeacherText()
     precision: Precision = "float32"
 
 

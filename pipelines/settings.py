@@ -16,6 +16,7 @@ from cache.settings import Cache, Once, Section, sentence
 from extract.settings import Data, Extract, People, Views, Weights
 from pipelines.demo.settings import Demo
 from train.settings import Evaluate, Folds, Train, Tune
+from train.uniemox.settings import Finetune, Pretrain
 
 
 def _device(name: str) -> str:
@@ -29,6 +30,7 @@ Device = Annotated[str, AfterValidator(_device)]
 
 class Report(Section):
     people: Annotated[int, Field(ge=1, le=200)] = 12
+    looks: Annotated[int, Field(ge=0, le=200)] = 4
     seed: Annotated[int, Field(ge=0)] = 0
 
 
@@ -53,6 +55,9 @@ class Tables(Section):
     settings: dict[str, dict[Name, Any]] = {}
 
 
+FEW = 3  # settings of one name that are all offered where another is unknown
+
+
 class Settings(Section):
     """The whole of `params.yaml`. Sections are owned by the room that reads them."""
 
@@ -69,6 +74,8 @@ class Settings(Section):
     sweep: Sweep = Sweep()
     tune: Tune = Tune()
     tables: Tables = Tables()
+    pretrain: Pretrain = Pretrain()
+    finetune: Finetune = Finetune()
     report: Report = Report()
     demo: Demo = Demo()
 
@@ -142,6 +149,8 @@ def _nearest(path: str) -> str | None:
         if len(below) > 1:  # as the dropout of each head
             return " or ".join(below)
         values = [one for one in names[near[0]] if not any(p.startswith(f"{one}.") for p in every)]
+        if 1 < len(values) <= FEW:  # as the lr of whatever is trained
+            return " or ".join(values)
         return difflib.get_close_matches(path, values or names[near[0]], 1, 0)[0]
     return None
 

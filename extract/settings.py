@@ -139,7 +139,7 @@ class Body(Section):
     """network: the backbone; size: pixels a side of the square it sees, as in the others; fit: how
     what is cut out becomes that square, see `images.square`."""
 
-    network: str = "resnet50"
+    network: str | None = "resnet50"
     size: Side = 128
     fit: Fit = "squash"
 
@@ -148,7 +148,7 @@ class Head(Section):
     """detector: of faces; score: the least of a face; enlarge: side of the head's square, in longer
     sides of the face's box."""
 
-    network: str = "resnet50"
+    network: str | None = "resnet50"
     size: Side = 128
     detector: str = "blazeface"
     score: Score = 0.5
@@ -159,7 +159,7 @@ class Objects(Section):
     """detector: of objects; mask: `subject` paints the person over before objects are sought,
     `drop` leaves out what was found of the person; k: objects kept; score: the least of one."""
 
-    network: str = "resnet50"
+    network: str | None = "resnet50"
     size: Side = 128
     detector: str = "fasterrcnn_resnet50_fpn_v2"
     mask: Literal["subject", "drop"] = "subject"
@@ -170,7 +170,7 @@ class Objects(Section):
 class Depth(Section):
     """grid: cells a side that the depth map is shrunk to."""
 
-    network: str = "Intel/dpt-hybrid-midas"
+    network: str | None = "Intel/dpt-hybrid-midas"
     size: Side = 384
     grid: Annotated[int, Field(ge=1, le=64)] = 8
 
@@ -178,7 +178,7 @@ class Depth(Section):
 class Scene(Section):
     """Of the whole picture."""
 
-    network: str = "resnet50"
+    network: str | None = "resnet50"
     size: Side = 224
     fit: Fit = "squash"
 
@@ -186,7 +186,7 @@ class Scene(Section):
 class Labels(Section):
     """network: a text encoder; pooling: over its tokens."""
 
-    network: str = "bert-base-uncased"
+    network: str | None = "bert-base-uncased"
     pooling: Literal["mean", "cls"] = "mean"
 
 
@@ -227,7 +227,7 @@ class TeacherText(Section):
 
 
 class Views(Section):
-    """The views, and the arithmetic of their networks."""
+    """The views, and the arithmetic of their networks. One whose network is null is left out."""
 
     body: Body = Body()
     head: Head = Head()

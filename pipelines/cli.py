@@ -13,7 +13,7 @@ import typer
 
 from cache.errors import EmocacheError, SettingsError
 from pipelines import settings as params
-from pipelines.commands import cache, data, heads, studies
+from pipelines.commands import cache, data, heads, studies, uniemox
 from pipelines.console import PARAMS, err, escape, out
 from pipelines.process import settle
 from pipelines.results import Results
@@ -37,6 +37,8 @@ for command in (
     studies.crossval,
     studies.tune,
     studies.tables,
+    uniemox.pretrain,
+    uniemox.finetune,
     heads.report,
     heads.predict,
 ):

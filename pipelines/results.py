@@ -115,6 +115,14 @@ class Results:
     def tables(self) -> Path:
         return self.folder / "tables"
 
+    @property
+    def pretrain(self) -> Path:
+        return self.folder / "pretrain"
+
+    @property
+    def finetune(self) -> Path:
+        return self.folder / "finetune"
+
     def read_metrics(self) -> dict[str, Any]:
         """The numbers of each split, and under `provenance` what they rest on. Raises DataError
         where `evaluate` has not run, or was stopped while it wrote."""

@@ -1,4 +1,5 @@
-"""Figures of sweeps and tuning: a heat map of two settings, parallel coordinates of many.
+"""Figures of sweeps, tuning and fits: a heat map of two settings, parallel coordinates of many,
+curves.
 
 Drawn by matplotlib's objects, without pyplot: nothing global changes. The same data give the same
 bytes on the same matplotlib, so that DVC and git see a change only where there is one. Text in an
@@ -50,6 +51,7 @@ _LOOK: dict[Any, Any] = {
     "pdf.fonttype": 42,
     "path.simplify": False,
 }
+_STROKES = (("#275fae", "-"), ("#b4481d", "--"), ("#66635d", ":"))  # colour and dash of a line
 _HATCH: dict[str, Any] = {"hatch": "////", "lw": 0}  # a cell without a result
 _EVERY = 8  # different values up to which an axis names each
 _APART = 0.045  # least distance of two names on an axis, as a share of its height
@@ -421,6 +423,32 @@ def wrapped(name: str, letters: int, lines: int = 4) -> str:
     if len(kept) > lines:
         kept = ["…", *kept[1 - lines :]]
     return "\n".join(short(line, letters) for line in kept)
+
+
+# ---- curves --------------------------------------------------------------------------------
+
+
+def curves(planes: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], across: str) -> Figure:
+    """A plane beside the other for each name, with lines of (x, y) by name; `across`: what x is.
+    Lines of one name have one colour, and their names stand once, above."""
+    with matplotlib.rc_context(_LOOK):
+        figure = Figure(figsize=(3.1 * len(planes), 2.7), layout="constrained")
+        names = list(dict.fromkeys(name for lines in planes.values() for name in lines))
+        drawn: dict[str, Any] = {}
+        for plane, (title, lines) in zip(
+            figure.subplots(1, len(planes), squeeze=False)[0], planes.items(), strict=True
+        ):
+            for name, points in lines.items():
+                x, y = zip(*points, strict=True)
+                colour, dash = _STROKES[names.index(name) % len(_STROKES)]
+                (drawn[name],) = plane.plot(x, y, dash, color=colour, lw=1.5)
+            plane.set_title(title, fontsize=9)
+            plane.set_xlabel(across)
+            plane.spines[["top", "right"]].set_visible(False)
+        figure.legend(
+            drawn.values(), drawn, loc="outside upper left", ncols=len(drawn), frameon=False
+        )
+        return _settled(figure)
 
 
 # ---- files ---------------------------------------------------------------------------------

@@ -17,12 +17,14 @@ if TYPE_CHECKING:  # a page of tables alone needs no matplotlib
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: what is said, then a table, then figures with a caption each."""
+    """A part of the page: what is said, then a table, then figures and pictures with a caption
+    each."""
 
     title: str
     text: Sequence[str] = ()  # paragraphs
     table: Table | None = None
     figures: Sequence[tuple[str, "Figure"]] = ()  # (caption, figure)
+    pictures: Sequence[tuple[str, str]] = ()  # (caption, address of the picture: `pages.data_url`)
 
 
 def write_page(
@@ -61,6 +63,7 @@ def _content(number: int, section: Section) -> dict[str, Any]:
         "text": section.text,
         "table": None if section.table is None else Markup(rendering.html(section.table)),
         "figures": figures,
+        "pictures": section.pictures,
     }
 
 

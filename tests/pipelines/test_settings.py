@@ -89,7 +89,7 @@ def test_an_empty_file_means_the_defaults(tmp_path):
         ("train.hugme.darn.units=pixel", "train.hugme.darn.units", "train.hugme.darn.unit"),
         # in the wrong section
         ("evaluate.lr=1", "evaluate.lr", "train.lr or pretrain.lr or finetune.lr"),
-        ("lr=1", "lr", "train.lr"),
+        ("lr=1", "lr", "train.lr or pretrain.lr or finetune.lr"),
         (
             "train.dropout=0.1",
             "train.dropout",

@@ -1,0 +1,1 @@
+"""UniEmoX from the cache: its pictures and teachers read, its encoder pre-trained and fine-tuned."""

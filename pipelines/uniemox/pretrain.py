@@ -1,0 +1,267 @@
+"""`emocache pretrain`: pictures and cached teachers -> an encoder that stage 1 can run.
+
+    results/pretrain/uniemox/       the encoder, as transformers saves a ViT: weights.folder takes it
+    results/pretrain/student.safetensors   the whole student
+    results/pretrain/pretrain.json  what it is; curves.csv its epochs; report.html both, and pictures
+    results/pretrain/grids/         held-out pictures and what the student makes of them
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from cache.boxes import area
+from cache.contents import weights_in_words, weights_summary
+from cache.errors import DataError
+from cache.files import write_atomic, write_json
+from cache.index import Index
+from cache.keys import key_of
+from pipelines.results import Results, plain, write_csv
+from pipelines.settings import Settings
+from pipelines.uniemox.pictures import PictureSource, Sample, Teachers, pictures_of, teachers_of
+from pipelines.wording import percent
+from pipelines.workplace import device_of, index_of
+from train.run import versions
+from train.uniemox.descent import Row, descend
+from train.uniemox.encoder import save_encoder
+from train.uniemox.grids import grid
+from train.uniemox.logs import Logs
+from train.uniemox.ranks import World, world
+from train.uniemox.settings import Pretrain
+from train.uniemox.student import Student
+
+MEAN_OF = 1024  # training pictures that the mean picture is made of, at most
+WHOLE = 0.98  # share of a picture from which a box is all of it
+log = logging.getLogger("train")
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass
+class Fit:
+    """All that one pre-training is made of."""
+
+    settings: Pretrain
+    index: Index
+    source: PictureSource
+    teachers: Teachers
+    dropped: Counter[str]
+    start: Mapping[str, Any] | None = None  # facts of the weights it goes on from
+    start_folder: Path | None = None
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def cache_key(self) -> str:
+        """Of the index and of the teachers."""
+        return key_of({"index": self.index.digest(), "views": dict(self.teachers.keys)})
+
+    @property
+    def key(self) -> str:
+        """Of everything that decides the numbers but the code and the devices."""
+        settings = self.settings.model_dump(mode="json", exclude={"readers", "save_every", "log"})
+        return key_of(
+            {
+                "settings": settings,
+                "cache": self.cache_key,
+                "start": None if self.start is None else self.start["sha256"],
+                "torch": str(torch.__version__),
+            }
+        )
+
+
+def pretrain(settings: Settings, progress: Progress = lambda *_: None) -> dict[str, Any]:
+    """Pre-train; gives what pretrain.json holds. Under torchrun every process calls it, and the
+    first one writes.
+
+    Raises CacheError where the cache lacks a teacher, DataError without pictures to train on or
+    for recordings, SettingsError and WeightsError as their causes say.
+    """
+    fit = prepare(settings)
+    out = Results().pretrain
+    with world(device_of(settings)) as here:
+        torch.manual_seed(fit.settings.seed)
+        student = Student.setup(fit.settings, fit.teachers.width)
+        if fit.start_folder is not None:
+            student.load_start(fit.start_folder)
+        student.learn_mean(_some(fit.source, fit.settings))
+        student.to(here.device)
+        shown = next(fit.source.read("val", [_first(fit.source, fit.settings)]), None)
+        with Logs(out, fit.settings.log, here) as logs:
+
+            def after(epoch: int, row: Row) -> None:
+                logs.row(row)
+                last = epoch == fit.settings.epochs
+                if shown is not None and (last or epoch % fit.settings.grid_every == 0):
+                    picture = grid(student, shown.to(here.device))
+                    write_atomic(out / "grids" / f"epoch-{epoch:04}.png", _png(picture))
+                    logs.picture("reconstructed", picture, epoch)
+
+            done = descend(
+                student,
+                fit.source,
+                fit.settings,
+                here,
+                key=fit.key,
+                resume=out / "resume.pt",
+                progress=progress,
+                after=after,
+            )
+        result = describe(fit, student, done, here)
+        if here.rank == 0:
+            _write(settings, out, fit, student, result, done.history)
+    return result
+
+
+def prepare(settings: Settings) -> Fit:
+    """What is fitted on what, before anything is computed."""
+    own, index = settings.pretrain, index_of(settings)
+    if index.modalities:
+        raise DataError(f"{index.dataset} holds recordings, and pretrain takes pictures")
+    teachers = teachers_of(settings.cache.root, index, own)
+    samples, dropped = pictures_of(index, teachers)
+    if not samples["train"]:
+        told = ", ".join(f"{n} {why}" for why, n in dropped.items()) or "the index has none"
+        raise DataError(f"no picture of train to learn from ({told}): see `emocache prepare`")
+    patches = (own.size // own.patch) ** 2
+    source = PictureSource(settings.data.root, samples, own, own.size, patches, teachers)
+    fit = Fit(own, index, source, teachers, dropped)
+    if own.start is not None:
+        from extract.weights import find
+
+        weights = find(own.start, settings.weights)
+        fit.start, fit.start_folder = weights.facts(), weights.path
+    whole, count = _whole(samples["train"], index), len(samples["train"])
+    if "person" not in own.without and whole:
+        fit.warnings.append(
+            f"in {whole:,} of {count:,} pictures of train the person's box is the whole picture, so "
+            "both streams see the same"
+            + ("; pretrain.without=[person] spares the time" if whole == count else "")
+        )
+    return fit
+
+
+def _whole(samples: list[Sample], index: Index) -> int:
+    """Pictures of which every box is all of it."""
+    widths, heights = (index.pictures[name].to_pylist() for name in ("width", "height"))
+
+    def all_of_it(sample: Sample) -> bool:
+        full = WHOLE * widths[sample.picture] * heights[sample.picture]
+        return all(nobody or area(box) >= full for box, nobody in sample.people)
+
+    return sum(map(all_of_it, samples))
+
+
+def _first(source: PictureSource, settings: Pretrain) -> range:
+    return range(min(source.count("val"), settings.pictures))
+
+
+def _some(source: PictureSource, settings: Pretrain) -> Any:
+    """Training pictures, spread over all of them, as the first epoch crops them."""
+    count = source.count("train")
+    places = list(range(0, count, max(1, count // MEAN_OF)))
+    batches = [places[at : at + settings.batch] for at in range(0, len(places), settings.batch)]
+    return source.read("train", batches, 1)
+
+
+def describe(fit: Fit, student: Student, done: Any, here: World) -> dict[str, Any]:
+    """What pretrain.json holds."""
+    own, index, last = fit.settings, fit.index, done.history[-1]
+    paths = index.pictures["path"].to_pylist()
+    losses = [name for name in ("pixels", "similarity", "image") if name in last]
+    weights = [*fit.teachers.weights, *([] if fit.start is None else [fit.start])]
+    said = weights_summary(weights)
+    trained = fit.source.count("train")
+    name = (
+        f"UniEmoX ViT-{own.encoder} {own.size}/{own.patch}, {len(done.history)} epochs on "
+        f"{trained:,} pictures of {index.dataset} ({' + '.join(losses)})"
+    )
+    if untrained := said["untrained"]:
+        name += f", teachers UNTRAINED, random weights: {', '.join(untrained)}"
+    described = fit.teachers.described
+    return plain(
+        {
+            "name": name,
+            "dataset": index.dataset,
+            "note": index.note,
+            "cache_key": fit.cache_key,
+            "index": index.digest(),
+            "keys": dict(fit.teachers.keys),
+            "seed": own.seed,
+            "fusion": own.fusion if fit.teachers.width and "person" not in own.without else None,
+            "losses": losses,
+            "pictures": {split: fit.source.count(split) for split in ("train", "val")},
+            "described": None
+            if described is None
+            else sum(bool(described[s.picture]) for s in fit.source.samples["train"]),
+            "dropped": dict(sorted(fit.dropped.items())),
+            "lost": {paths[row]: why for row, why in sorted(done.lost.items())},
+            "warnings": fit.warnings,
+            "start": None if fit.start is None else weights_in_words(fit.start),
+            **said,
+            "epochs": len(done.history),
+            "resumed": done.resumed,
+            "last": last,
+            "parameters": sum(p.numel() for p in student.parameters() if p.requires_grad),
+            "device": str(here.device),
+            "devices": here.size,
+            "seconds": round(sum(row["seconds"] for row in done.history), 1),
+            "versions": versions(),
+            "settings": own.model_dump(mode="json"),
+        }
+    )
+
+
+def in_words(result: Mapping[str, Any]) -> list[str]:
+    """The outcome in sentences."""
+    last, pictures = result["last"], result["pictures"]
+    losses = ", ".join(f"{name} {last[name]:.4f}" for name in result["losses"])
+    said = [f"{result['name']}: loss {last['loss']:.4f} on train ({losses})"]
+    if f"val_{result['losses'][0]}" in last:
+        held = ", ".join(f"{name} {last[f'val_{name}']:.4f}" for name in result["losses"])
+        said.append(f"held out, N {pictures['val']:,}: {held}")
+    if "val_mean_pixels" in last:
+        ratio = last["val_pixels"] / last["val_mean_pixels"]
+        said.append(
+            f"pixel error of hidden patches: {percent(ratio)} of that of the mean training "
+            f"picture, {percent(last['val_pixels'] / last['val_visible_pixels'])} of that of the "
+            "mean of the visible patches"
+        )
+    return said
+
+
+def _write(
+    settings: Settings,
+    out: Path,
+    fit: Fit,
+    student: Student,
+    result: dict[str, Any],
+    history: list[Row],
+) -> None:
+    from pipelines.uniemox.looking import looks_of_student
+    from pipelines.uniemox.page import pretrained
+
+    about = {
+        name: result[name]
+        for name in ("name", "dataset", "note", "cache_key", "seed", "losses", "weights")
+    }
+    save_encoder(student, out / "uniemox", about)
+    state = {name: value.cpu().contiguous() for name, value in student.state_dict().items()}
+    save_file(state, out / "student.safetensors")
+    columns = [name for name in history[-1] if isinstance(history[-1][name], int | float)]
+    write_csv(out / "curves.csv", columns, history)
+    write_json(out / "pretrain.json", result)
+    looks = looks_of_student(settings, fit, student, out)
+    pretrained(out, result, history, looks)
+
+
+def _png(picture: Image.Image) -> bytes:
+    held = BytesIO()
+    picture.save(held, "PNG")
+    return held.getvalue()

@@ -21,7 +21,15 @@ INDEX = (
 
 # Of a row of a view.
 StatusWord = Literal[
-    "absent", "ok", "no_face", "no_object", "bad_box", "unreadable", "missing", "no_signal"
+    "absent",
+    "ok",
+    "no_face",
+    "no_object",
+    "bad_box",
+    "unreadable",
+    "missing",
+    "no_signal",
+    "no_text",
 ]
 
 # The code that stands for it in the store.
@@ -34,6 +42,7 @@ STATUS: dict[StatusWord, int] = {
     "unreadable": 5,
     "missing": 6,
     "no_signal": 7,
+    "no_text": 8,
 }
 WORDS: dict[int, StatusWord] = {code: word for word, code in STATUS.items()}
 
@@ -43,4 +52,6 @@ USABLE: tuple[StatusWord, ...] = (
     "no_face",
     "no_object",
     "no_signal",
-)  # a missing face or object, or a signal without a measurable beat, is an answer, not a failure
+    "no_text",
+)  # a missing face or object, a signal without a measurable beat, or a picture that nothing is said
+# of is an answer, not a failure

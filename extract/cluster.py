@@ -42,8 +42,8 @@ AHEAD = 2  # jobs in flight for each worker: one that runs, one that waits
 DEATHS = 3  # of workers over one job, until the job is given up
 LOOK = 5.0  # seconds from one look at the worker processes to the next
 
-Labels = Mapping[str, Sequence[int]]  # rows by view
-Job = tuple[Sequence[Task], Labels]  # a group of tasks; or the rows of labels, which are one too
+Rows = Mapping[str, Sequence[int]]  # by view, that need no picture
+Job = tuple[Sequence[Task], Rows]  # a group of tasks; or of such rows
 
 
 class Worker(WorkerPlugin):
@@ -66,31 +66,31 @@ class Worker(WorkerPlugin):
 
             torch.set_num_threads(self.threads)
 
-    def compute(self, tasks: Sequence[Task], labels: Labels) -> Computed:
+    def compute(self, tasks: Sequence[Task], rows: Rows) -> Computed:
         """All rows of one job."""
         with self.lock:
-            return self._compute(tasks, labels)
+            return self._compute(tasks, rows)
 
-    def _compute(self, tasks: Sequence[Task], labels: Labels) -> Computed:
+    def _compute(self, tasks: Sequence[Task], rows: Rows) -> Computed:
         networks = self.work.networks
         before = Counter(networks.meter.seconds)
         done = Computed(tasks)
-        parts = [self.work.labels(labels)] if labels else []
+        parts = [self.work.pictureless(rows)] if rows else []
         parts += self.work.compute(tasks)
         for part in parts:
             done.specs |= part.specs
             done.skipped |= part.skipped
-            for name, rows in part.rows.items():
-                done.rows.setdefault(name, []).extend(rows)
+            for name, some in part.rows.items():
+                done.rows.setdefault(name, []).extend(some)
         done.seconds = dict(networks.meter.seconds - before)
         done.networks = networks.loaded
         return done
 
 
-def run_job(tasks: Sequence[Task], labels: Labels) -> Computed:
+def run_job(tasks: Sequence[Task], rows: Rows) -> Computed:
     """Runs on a worker."""
     worker: Any = get_worker().plugins[NAME]
-    return worker.compute(tasks, labels)
+    return worker.compute(tasks, rows)
 
 
 def compute_elsewhere(plan: Plan, work: Work) -> Iterator[Computed]:
@@ -107,9 +107,8 @@ def compute_elsewhere(plan: Plan, work: Work) -> Iterator[Computed]:
         client.register_plugin(Worker(_alone(work), threads), name=NAME)
         networks.meter.processes = workers
 
-        jobs: list[Job] = [(tasks, {}) for tasks in plan.groups]
-        if plan.labels:
-            jobs.insert(0, ([], plan.labels))
+        jobs: list[Job] = [([], rows) for rows in plan.parts]
+        jobs += [(tasks, {}) for tasks in plan.groups]
         suspects: list[Job] = []
         for job, done in _run_all(client, jobs, AHEAD * workers):
             if isinstance(done, KilledWorker):

@@ -1,4 +1,4 @@
-"""Rows out of pictures and labels: what one process computes, wherever it runs."""
+"""Rows out of pictures and of what the index says: what one process computes, wherever it runs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,8 +15,9 @@ from extract.views import View
 
 @dataclass
 class Computed:
-    """What came of some tasks: rows by view with what each view is, the pictures left out and why;
-    and, where another process computed it, the seconds it took and the networks it has loaded."""
+    """What came of some tasks, or of rows without a picture: rows by view with what each view is,
+    the pictures left out and why; and, where another process computed it, the seconds it took and
+    the networks it has loaded."""
 
     tasks: Sequence[Task] = ()
     rows: dict[str, list[tuple[int, Row]]] = field(default_factory=dict)
@@ -56,14 +57,12 @@ class Work:
             finally:
                 networks.map = map
 
-    def labels(self, rows: Mapping[str, Sequence[int]]) -> Computed:
-        """The rows of the views of labels, by view, which need no picture."""
+    def pictureless(self, rows: Mapping[str, Sequence[int]]) -> Computed:
+        """Rows, by view, that need no picture."""
         done = Computed()
         for name, numbers in rows.items():
             view = self.views[name]
-            known = view.definitions or ()
-            subjects = [view.subject(known[row]) for row in numbers]
-            found = view.run(subjects, self.networks)
+            found = view.run(view.told(numbers), self.networks)
             done.rows[name] = list(zip(numbers, found, strict=True))
             done.specs[name] = view.spec(self.networks)
         return done

@@ -1,22 +1,25 @@
 """How long a plan takes and how big it gets, from a few of its pictures, computed to see."""
 
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from cache.paths import view_folder
 from cache.settings import Cache
 from cache.spec import ViewSpec
-from extract.compute import Work
+from extract.compute import Computed, Work
 from extract.loaded import Networks
+from extract.meter import Meter
 from extract.plan import Plan
 from extract.settings import Data, Extract
 from extract.views import View
 
 WARM, MEASURED = 2, 8  # pictures
+T = TypeVar("T")
 
 
 @dataclass
@@ -51,29 +54,50 @@ def estimate(
     """
     work = Work(data, settings, views, networks)
     work.require(plan)
-    specs: dict[str, ViewSpec] = {}
-    if plan.labels:
-        first = {name: rows[:1] for name, rows in plan.labels.items()}
-        specs |= work.labels(first).specs
-    middle = max(0, (len(plan.tasks) - MEASURED) // 2)
-    some = plan.tasks[middle : middle + MEASURED]
-    for part in work.compute(some[:WARM]):  # loads the networks
-        specs |= part.specs
-    before, started = networks.meter.seconds.copy(), time.perf_counter()
-    for part in work.compute(some):
-        specs |= part.specs
-    times = len(plan.tasks) / max(1, len(some))
-    seconds = (time.perf_counter() - started) * times if some else 0.0
-    parts = networks.meter.seconds - before
-    sizes = [_size(spec, plan.rows[name], cache) for name, spec in specs.items()]
+    measured = _Measured()
+    for name, rows in plan.pictureless.items():
+        told = _middle(rows, settings.batch)
+        work.pictureless({name: told[:1]})  # loads the network
+        found = map(work.pictureless, [{name: told}])
+        measured.add(found, networks.meter, len(rows) / len(told))
+    some = _middle(plan.tasks, MEASURED)
+    for _ in work.compute(some[:WARM]):  # loads the networks
+        pass
+    if some:
+        measured.add(work.compute(some), networks.meter, len(plan.tasks) / len(some))
+    sizes = [_size(spec, plan.rows[name], cache) for name, spec in measured.specs.items()]
     return Estimate(
-        round(seconds, 1),
-        {name: round(value * times, 1) for name, value in parts.most_common()},
+        round(measured.seconds, 1),
+        {name: round(value, 1) for name, value in measured.parts.most_common()},
         sum(size for size, _ in sizes),
         sum(files for _, files in sizes),
         len(some),
         networks.device(),
     )
+
+
+class _Measured:
+    """Seconds of the whole plan, also by part, reckoned from some of it; and what views are."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.parts: Counter[str] = Counter()
+        self.specs: dict[str, ViewSpec] = {}
+
+    def add(self, results: Iterable[Computed], meter: Meter, times: float) -> None:
+        """Compute what the plan has `times` as much of."""
+        before, started = meter.seconds.copy(), time.perf_counter()
+        for one in results:
+            self.specs |= one.specs
+        self.seconds += (time.perf_counter() - started) * times
+        for name, value in (meter.seconds - before).items():
+            self.parts[name] += value * times  # type: ignore[assignment]  # seconds are no integers
+
+
+def _middle(many: Sequence[T], most: int) -> Sequence[T]:
+    """At most so many of them, from the middle."""
+    start = max(0, (len(many) - most) // 2)
+    return many[start : start + most]
 
 
 def _size(spec: ViewSpec, rows: np.ndarray, cache: Cache) -> tuple[int, int]:

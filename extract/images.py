@@ -19,6 +19,7 @@ from PIL import Image, UnidentifiedImageError, features
 from cache.boxes import Box, clip
 from cache.errors import DataError, first_line
 from cache.statuses import StatusWord
+from extract.settings import Fit
 
 # Formats that people keep photographs in; every other decoder of Pillow stays closed. Pillow
 # opens the MPO files of some cameras and phones as JPEG.
@@ -47,6 +48,11 @@ RULE = {
     "square": "enlarged longer side, moved into the picture, cut where larger",
     "resize": "bilinear, antialiased, squashed to a square, Pillow",
 }
+
+# What else decides a pixel where a view's `fit` is "pad"; a part of the keys of such views alone.
+PAD_RULE = (
+    f"longer side resized to the square's, shorter one in proportion, centred, rest {MEAN_GREY}"
+)
 
 # How EXIF orientations 2 to 8 are undone, in Pillow's words.
 TURNS = {
@@ -207,6 +213,21 @@ def resize(pixels: np.ndarray, size: int) -> np.ndarray:
         return pixels.copy()
     image = Image.fromarray(np.ascontiguousarray(pixels))
     return np.array(image.resize((size, size), Image.Resampling.BILINEAR))
+
+
+def square(pixels: np.ndarray, size: int, fit: Fit = "squash") -> np.ndarray:
+    """(size, size, 3) in which all of the picture is seen. `squash`: as `resize`; `pad`: the aspect
+    is kept, the picture is in the middle, and what is left is `MEAN_GREY`."""
+    if fit == "squash":
+        return resize(pixels, size)
+    height, width = pixels.shape[:2]
+    scale = size / max(height, width)
+    inner = max(1, round(width * scale)), max(1, round(height * scale))
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    left, top = ((size - side) // 2 for side in inner)
+    page = Image.new("RGB", (size, size), MEAN_GREY)
+    page.paste(image.resize(inner, Image.Resampling.BILINEAR), (left, top))
+    return np.array(page)
 
 
 def _span(pixels: np.ndarray, box: Box) -> tuple[slice, slice]:

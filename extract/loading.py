@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cache.errors import SettingsError, WeightsError, first_line
 from extract.weights import Weights
+from extract.weights.record import json_in
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig
 
 
-def load_state(model: torch.nn.Module, weights: Weights) -> None:
-    """Fill a network from a .safetensors file; every tensor must have its place.
+def load_state(model: torch.nn.Module, weights: Weights, unused: tuple[str, ...] = ()) -> None:
+    """Fill a network from a .safetensors file, or the one in a folder; every tensor must have its
+    place, save those of layers that the network was built without (`unused`, by the start of their
+    names).
 
     Raises WeightsError naming the file and the tensors that do not fit.
     """
@@ -23,8 +27,9 @@ def load_state(model: torch.nn.Module, weights: Weights) -> None:
 
     if weights.path is None:
         raise WeightsError(f"the weights of {weights.network} from {weights.source} have no file")
+    path = weights.path / "model.safetensors" if weights.path.is_dir() else weights.path
     try:
-        state = load_file(weights.path)
+        state = {k: v for k, v in load_file(path).items() if not k.startswith(unused)}
         missing, extra = model.load_state_dict(state, strict=False)
     except Exception as error:  # torch and safetensors raise several kinds for a wrong file
         raise WeightsError(
@@ -57,8 +62,11 @@ def quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def load_transformer(auto: Any, weights: Weights, unused: tuple[str, ...], setting: str) -> Any:
-    """A transformers model out of a local folder of safetensors, float32, never from a hub.
+def load_transformer(
+    auto: Any, weights: Weights, unused: tuple[str, ...], setting: str, **more: Any
+) -> Any:
+    """A transformers model out of a local folder of safetensors, float32, never from a hub; `more`
+    goes to its `from_pretrained`.
 
     transformers fills tensors that the folder lacks with random numbers: that is refused, except
     for those of layers whose output nobody reads (`unused`, by the start of their names).
@@ -74,6 +82,7 @@ def load_transformer(auto: Any, weights: Weights, unused: tuple[str, ...], setti
                 use_safetensors=True,
                 dtype=torch.float32,
                 output_loading_info=True,
+                **more,
             )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise WeightsError(
@@ -103,3 +112,17 @@ def config_in(folder: str, setting: str, known: Iterable[str]) -> PreTrainedConf
             f"the shape of {folder!r} is not known here, so it cannot run untrained: choose "
             f"{setting} from {', '.join(known)}, or a folder with its config.json"
         ) from error
+
+
+def processor_of(folder: Path | None) -> dict[str, Any] | None:
+    """What a transformers folder wants done to pixels, `{scale, mean, std}` as `normalise` reads
+    it: from `preprocessor_config.json`, or from the part for images of `processor_config.json`.
+    None where it does not say. Raises WeightsError for a file that is no JSON."""
+    if folder is None:
+        return None
+    whole = json_in(folder / "processor_config.json") or {}
+    facts = json_in(folder / "preprocessor_config.json") or whole.get("image_processor")
+    if not isinstance(facts, Mapping) or "image_mean" not in facts or "image_std" not in facts:
+        return None
+    scale = float(facts.get("rescale_factor", 1 / 255))
+    return {"scale": scale, "mean": list(facts["image_mean"]), "std": list(facts["image_std"])}

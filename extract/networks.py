@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -33,6 +33,7 @@ class Network:
 
     kind = ""  # what it is for: picture, depth, text, words; faces, objects
     any_name = False  # whether names that no pattern knows may be of this class
+    looks = False  # whether it has `look`, which says where on a picture its features come from
     code = 1  # raise it when a change to a class changes a number
     cpu_batch = 256  # more at a time gain nothing there, and take memory
     precision = "float32"
@@ -113,6 +114,11 @@ class Network:
             # torch draws the untrained numbers, so its version decides them
             facts["untrained"] = f"seed {SEED}, torch {importlib.metadata.version('torch')}"
         return facts
+
+    @classmethod
+    def takes(cls, config: Mapping[str, Any]) -> bool:
+        """Whether weights with this `config.json` are of the class, whatever they are called."""
+        return False
 
     @classmethod
     def rule(cls, weights: Weights) -> dict[str, Any]:

@@ -54,17 +54,29 @@ class Task:
 @dataclass
 class Plan:
     """rows: the rows to compute for each view; reasons: why, a sentence a view; tasks: the same
-    rows by picture, shard after shard; labels: those of views of labels, which need no picture."""
+    rows by picture, shard after shard; pictureless: those of views that need no picture;
+    shard_rows: rows of a shard."""
 
     rows: dict[str, np.ndarray] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
     tasks: list[Task] = field(default_factory=list)
-    labels: dict[str, list[int]] = field(default_factory=dict)
+    pictureless: dict[str, list[int]] = field(default_factory=dict)
+    shard_rows: int = 1024
 
     @property
     def groups(self) -> list[list[Task]]:
         """The tasks of equal `group`, in order: what one process computes in one go."""
         return [list(tasks) for _, tasks in groupby(self.tasks, key=lambda task: task.group)]
+
+    @property
+    def parts(self) -> list[dict[str, list[int]]]:
+        """The rows of `pictureless`, a shard of a view each: what one process computes in one go,
+        so that a stop costs one shard."""
+        return [
+            {name: list(some)}
+            for name, rows in self.pictureless.items()
+            for _, some in groupby(rows, key=lambda row: row // self.shard_rows)
+        ]
 
     @property
     def empty(self) -> bool:
@@ -93,7 +105,7 @@ def make_plan(
     Raises CacheError when the cache holds rows under other ids than the index: they would be
     read as the wrong persons.
     """
-    plan = Plan()
+    plan = Plan(shard_rows=shard_rows)
     persons = index.wanted("persons")
     first = np.zeros(len(index.pictures), int)  # person of each picture
     first[index.picture_rows[persons[::-1]]] = persons[::-1]
@@ -109,9 +121,9 @@ def make_plan(
         if only is not None:
             rows = rows[np.isin(rows, only.get(name, ()))]
         plan.rows[name], plan.reasons[name] = rows, reason
-        if view.space == "labels":
+        if view.pictureless:
             if len(rows):
-                plan.labels[name] = rows.tolist()
+                plan.pictureless[name] = rows.tolist()
             continue
         for row in rows.tolist():
             person = row if view.space == "persons" else int(first[row])

@@ -57,8 +57,9 @@ def extract(
     cache of `cache.take_from` has under the same key are copied from there first. With
     `extract.workers` or `extract.cluster` other processes compute, a shard at a time each, and
     this one writes: the cache is the same.
-    progress: called with (pictures done, pictures in all). only: rows by view to compute, whatever
-    else is missing. retry: compute rows again that stand in the cache as failed.
+    progress: called with (pictures done, pictures in all); one that is read and described counts
+    for two. only: rows by view to compute, whatever else is missing. retry: compute rows again that
+    stand in the cache as failed.
     Raises DataError where there are no pictures, WeightsError for a network without weights,
     CacheError where the cache is being written or belongs to another index.
     """
@@ -102,7 +103,7 @@ def update(
             contextlib.closing(writers),
             contextlib.closing(_computed(plan, work)) as results,
         ):
-            _write_all(plan, results, writers, outcome, meter, progress)
+            _write_all(plan, views, results, writers, outcome, meter, progress)
     finally:
         write_manifest(cache.root, index.digest())
     outcome.rows = writers.statuses
@@ -122,8 +123,8 @@ def _computed(plan: Plan, work: Work) -> Generator[Computed]:
         settings = work.settings.model_copy(update={"workers": workers})
         yield from compute_elsewhere(plan, replace(work, settings=settings))
         return
-    if plan.labels:
-        yield work.labels(plan.labels)
+    for rows in plan.parts:
+        yield work.pictureless(rows)
     yield from work.compute(plan.tasks)
 
 
@@ -140,6 +141,7 @@ def _processes(plan: Plan, work: Work) -> int:
 
 def _write_all(
     plan: Plan,
+    views: Mapping[str, View],
     results: Iterable[Computed],
     writers: "_Writers",
     outcome: Outcome,
@@ -147,6 +149,8 @@ def _write_all(
     progress: Progress,
 ) -> None:
     seen: set[int] = set()
+    described = [name for name in plan.pictureless if views[name].space == "pictures"]
+    steps = plan.pictures + sum(len(plan.pictureless[name]) for name in described)
     for computed in results:
         with meter.measure("write"):
             writers.put(computed)
@@ -155,8 +159,9 @@ def _write_all(
         meter.pictures, meter.rows = len(seen), writers.count
         outcome.skipped |= computed.skipped
         outcome.networks = tuple(dict.fromkeys((*outcome.networks, *computed.networks)))
-        if computed.tasks:
-            progress(len(seen), plan.pictures)
+        if computed.tasks or not computed.rows.keys().isdisjoint(described):
+            done = sum(writers.statuses[name].total() for name in described)
+            progress(len(seen) + done, steps)
 
 
 def from_others(

@@ -20,9 +20,11 @@ from cache.spec import ArraySpec, Row, RowSpace, ViewSpec
 from extract import images
 from extract import settings as config
 from extract.backbones import backbones
+from extract.backbones.vision import check_side
 from extract.detectors import Detections, detectors
 from extract.families import Families
 from extract.loaded import Networks
+from extract.weights import config_of
 
 if TYPE_CHECKING:
     import torch
@@ -53,11 +55,21 @@ class View:
     finds: ClassVar[str] = ""  # kind of the detector, for views that have one
     version: ClassVar[int] = 1
     decoder: str = ""  # the reader that takes its recordings out of files; "": it sees pictures
-    # `Index.definitions`, where rows are labels: see `give_definitions`
+    # `Index.definitions`, where rows are labels: see `know`
     definitions: Sequence[Mapping[str, str]] | None = None
 
     def __init__(self, settings: Any, dtype: str = "float16"):
         self.settings, self.dtype = settings, dtype
+
+    @property
+    def pictureless(self) -> bool:
+        """Whether its rows are made of what the index says, and no picture is read for them."""
+        return self.space == "labels"
+
+    def know(self, index: Index) -> None:
+        """Take from the index what rows are made of beside pictures: see `give_definitions`."""
+        if self.space == "labels":
+            self.definitions = [dict(one) for one in index.definitions]
 
     def network_names(self) -> list[str]:
         """The frozen networks the view runs."""
@@ -76,13 +88,22 @@ class View:
         return key_of(self.parts(networks))
 
     def parts(self, networks: Networks) -> dict[str, Any]:
-        """Everything that decides the view's numbers, by name."""
+        """Everything that decides the view's numbers, by name. Raises SettingsError for a size that
+        the backbone cannot take."""
+        identities = self._identities(networks)
+        self._check_size(identities)
+        settings = self.settings.model_dump(mode="json")
+        rule: dict[str, Any] = {} if self.pictureless else images.RULE
+        if settings.get("fit") == "squash":
+            del settings["fit"]  # what there was before there was a choice, under the same key
+        elif "fit" in settings:
+            rule = rule | {"pad": images.PAD_RULE}
         return {
             "view": self.name,
             "version": self.version,
-            "settings": self.settings.model_dump(mode="json"),
-            "networks": self._identities(networks),
-            "images": images.RULE if self.space != "labels" else {},
+            "settings": settings,
+            "networks": identities,
+            "images": rule,
             "precision": networks.precision,
             "dtype": self.dtype,
         }
@@ -100,11 +121,17 @@ class View:
         """Each network's weight hash and its rule: what it does to the pixels it is given."""
         found = {}
         for families, name, kind in self._networks():
-            families.get(name, kind)  # a wrong name is said before weights are sought
+            # A wrong name is said before weights are sought.
+            families.get(name, kind, config_of(name, networks.settings))
             weights = networks.weights(name)
             rule = families.describe(weights, kind)
             found[name] = {"sha256": weights.sha256, "rule": rule}
         return found
+
+    def _check_size(self, identities: Mapping[str, Any]) -> None:
+        patch = identities[self.settings.network]["rule"].get("patch")
+        if patch and self.kind == "picture":
+            check_side(self.settings.size, patch, self.settings.network, f"views.{self.name}.size")
 
     def spec(self, networks: Networks) -> ViewSpec:
         """The view's layout in the store; loads its networks to learn their widths."""
@@ -126,6 +153,10 @@ class View:
         """What it keeps of a row: `features`, as wide as the backbone's, and what a view adds."""
         width = self.backbone(networks).width
         return {"features": ArraySpec((width,), self.dtype, dims=("feature",))}
+
+    def told(self, rows: Sequence[int]) -> list[Any]:
+        """What `prepare` takes for these rows, where no picture is read."""
+        return [self.subject((self.definitions or ())[row]) for row in rows]
 
     def subject(self, label: Mapping[str, str]) -> Any:
         """What `prepare` takes for a label of `definitions`, where rows are labels: here the
@@ -172,7 +203,8 @@ class Body(View):
     name, space = "body", "persons"
 
     def prepare(self, subject: Subject) -> np.ndarray:
-        return images.resize(images.crop(subject.pixels, subject.box), self.settings.size)
+        crop = images.crop(subject.pixels, subject.box)
+        return images.square(crop, self.settings.size, self.settings.fit)
 
 
 class Head(View):
@@ -365,7 +397,7 @@ class Scene(View):
     name, space = "scene", "pictures"
 
     def prepare(self, subject: Subject) -> np.ndarray:
-        return images.resize(subject.pixels, self.settings.size)
+        return images.square(subject.pixels, self.settings.size, self.settings.fit)
 
 
 class LabelView(View):
@@ -449,10 +481,10 @@ def make_views(settings: config.Views, dtype: str) -> dict[str, View]:
 
 
 def give_definitions(views: Mapping[str, View], index: Index) -> None:
-    """Hand the labels of the index, with their definitions, to the views that read them."""
+    """Hand what the index says to the views that read it: labels with their definitions, what
+    pictures are described with."""
     for view in views.values():
-        if view.space == "labels":
-            view.definitions = [dict(one) for one in index.definitions]
+        view.know(index)
 
 
 def detector_input(pixels: np.ndarray) -> "torch.Tensor":

@@ -43,15 +43,17 @@ def index_of(settings: Settings) -> Index:
 
 
 def views_of(settings: Settings, index: Index) -> "dict[str, View]":
-    """The views that the settings name, with the definitions of this index's labels; of recordings
-    those that the index names."""
+    """The views that the settings name, UniEmoX's teachers among them, with what they read of this
+    index; of recordings those that the index names."""
+    from extract.teachers import make_teachers
     from extract.views import give_definitions, make_views
 
     if index.modalities:
         from extract.signals.views import make_signals
 
         return dict(make_signals(index))
-    views = make_views(settings.views, settings.cache.dtype)
+    dtype = settings.cache.dtype
+    views = make_views(settings.views, dtype) | make_teachers(settings.views, dtype)
     give_definitions(views, index)
     return views
 

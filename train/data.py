@@ -35,6 +35,12 @@ INTERCHANGEABLE = ("features", "region")
 # must be there; of recordings the modalities, by name.
 EVERY = "*"
 ORDER = ("body", "head", "objects", "depth", "scene")
+# What `emocache pretrain` reads, and no head may: why not.
+TEACHERS = {
+    "teacher_text": "its text names the label, which is what a head is to find",
+    "teacher_image": "its rows are of crops, for `emocache pretrain`; set views.scene.network to "
+    "use the network as a backbone",
+}
 UNKNOWN = "these persons have no labels: fit and score on a cache's index"
 
 
@@ -79,10 +85,12 @@ def array_of(name: str) -> str:
 
 def expand(names: Sequence[str], specs: Mapping[str, ViewSpec]) -> tuple[str, ...]:
     """The names that heads give, `EVERY` as the views of features of persons and pictures, of which
-    `specs` are at hand."""
+    `specs` are at hand, but for `TEACHERS`. Raises DataError where one of these is named."""
+    _refuse_teachers(names)
     if EVERY not in names:
         return tuple(names)
     there = {n for n, one in specs.items() if "features" in one.arrays and one.space != "labels"}
+    there -= TEACHERS.keys()
     usual = ORDER if there & set(ORDER) else ()
     every = (*usual, *sorted(there - set(usual)))
     return (*every, *(name for name in names if name != EVERY and name not in every))
@@ -91,12 +99,18 @@ def expand(names: Sequence[str], specs: Mapping[str, ViewSpec]) -> tuple[str, ..
 def views_in(root: Path | str, names: Sequence[str]) -> tuple[str, ...]:
     """`expand`, of what the cache at `root` holds. Raises CacheError where that is nothing."""
     if EVERY not in names:
-        return tuple(names)
+        return expand(names, {})
     root = Path(root)
     found = expand(names, {name: open_view(root, name).spec for name in view_names(root)})
     if not found:
         raise CacheError(f"{root} has no view of features: run `emocache extract`")
     return found
+
+
+def _refuse_teachers(names: Sequence[str]) -> None:
+    for name in map(view_of, names):
+        if name in TEACHERS:
+            raise DataError(f"a head cannot read the view {name!r}: {TEACHERS[name]}")
 
 
 @dataclass(frozen=True)

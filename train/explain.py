@@ -1,7 +1,8 @@
-"""What a head saw of some persons: its weights of the objects, boxes, label graphs, transport."""
+"""What a head saw of some persons: its weights of the objects, boxes, label graphs, transport; and
+what of their features a label rests on."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -92,3 +93,28 @@ def explain_features(model: Any, features: Features, rows: Int[Tensor, " N"]) ->
         graphs={name: graph.detach().cpu().numpy() for name, graph in model.graphs().items()},
         transport=together([output.transport for output in outputs]),
     )
+
+
+def gradients(
+    model: Any, features: Features, rows: Int[Tensor, " N"], label: Int[Tensor, " N"], *views: str
+) -> dict[str, Float[np.ndarray, "N W"]]:
+    """By view, the gradient of each person's logit of a label (its column) by the features of that
+    view. Empty for a head through which none flows, as one of nearest neighbours."""
+    model.eval()
+    batch = features.batch(rows)
+    inputs = {
+        name: batch.views[name]["features"].detach().requires_grad_()
+        for name in views
+        if name in batch.views
+    }
+    seen = {name: {**batch.views[name], "features": values} for name, values in inputs.items()}
+    logits = model(replace(batch, views={**batch.views, **seen})).logits
+    if not inputs or not logits.requires_grad:
+        return {}
+    chosen = logits.gather(1, label[:, None]).sum()
+    found = torch.autograd.grad(chosen, list(inputs.values()), allow_unused=True)
+    return {
+        name: gradient.cpu().numpy()
+        for name, gradient in zip(inputs, found, strict=True)
+        if gradient is not None
+    }

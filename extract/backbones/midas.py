@@ -7,13 +7,11 @@ left out), so it is defined alike for plain, hybrid and hierarchical encoders.
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cache.errors import SettingsError, first_line
 from extract.backbones import backbone
-from extract.loading import config_in, load_transformer
+from extract.loading import config_in, load_transformer, processor_of
 from extract.networks import Network, normalise, out_of_memory
 from extract.weights import Weights
 from extract.weights.untrained import seeded
@@ -185,15 +183,3 @@ def width_of(config: PreTrainedConfig) -> int:
     if hasattr(inner, "embed_dim"):  # hierarchical: the width doubles from stage to stage
         return int(inner.embed_dim * 2 ** (len(inner.depths) - 1))
     return int(inner.hidden_size)
-
-
-def processor_of(folder: Path | None) -> dict[str, Any] | None:
-    """The normalisation a transformers folder states in `preprocessor_config.json`, if it does."""
-    path = Path(folder) / "preprocessor_config.json" if folder else None
-    if path is None or not path.exists():
-        return None
-    facts = json.loads(path.read_text())
-    if "image_mean" not in facts or "image_std" not in facts:
-        return None
-    scale = float(facts.get("rescale_factor", 1 / 255))
-    return {"scale": scale, "mean": list(facts["image_mean"]), "std": list(facts["image_std"])}

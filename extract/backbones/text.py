@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from cache.errors import SettingsError, WeightsError, first_line
 from extract.backbones import backbone
-from extract.loading import config_in, load_transformer
-from extract.networks import Network, frozen
+from extract.loading import config_in, load_transformer, quiet_transformers
+from extract.networks import Network
 from extract.weights import Weights
 from extract.weights.untrained import seeded
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 LONGEST = 512  # tokens; what most encoders can take, longer text is cut
+COUNTED = 1024  # sentences whose tokens are counted together
 
 VOCABULARIES = (
     "tokenizer.json",
@@ -84,19 +85,41 @@ class Text(Network):
 
         if pooling not in ("mean", "cls"):
             raise SettingsError(f"views.labels.pooling is {pooling!r}, not 'mean' or 'cls'")
-        if not sentences:
-            return torch.zeros((0, self.width), device=self.device)
+        parts = self.batched(list(sentences), lambda some: self._features(some, pooling))
+        return torch.cat(parts) if parts else torch.zeros((0, self.width), device=self.device)
+
+    def lengths(self, sentences: list[str]) -> list[int]:
+        """How many tokens each sentence has, before it is cut; special ones are counted."""
+        return token_counts(self.tokenizer, sentences)
+
+    def _features(self, sentences: list[str], pooling: str) -> torch.Tensor:
         tokens = self.tokenizer(
-            list(sentences),
+            sentences,
             padding=True,
             truncation=True,
             max_length=self.longest,
             return_tensors="pt",
         )
         tokens = {name: value.to(self.device) for name, value in tokens.items()}
-        with frozen(), self.arithmetic():
+        with self.arithmetic():
             hidden = self.model(**tokens).last_hidden_state.float()
             return pool(hidden, tokens["attention_mask"], pooling)
+
+
+def token_counts(tokenizer: Any, sentences: list[str]) -> list[int]:
+    """How many tokens each sentence has, special ones included, and nothing cut."""
+    counts: list[int] = []
+    for start in range(0, len(sentences), COUNTED):
+        with quiet_transformers():  # which warns that they are too long, the very question
+            tokens = tokenizer(
+                list(sentences[start : start + COUNTED]),
+                padding=True,
+                truncation=False,
+                return_attention_mask=True,
+                return_tensors="pt",
+            )
+        counts += tokens["attention_mask"].sum(dim=1).tolist()
+    return counts
 
 
 def tokenizer_in(folder: Path | None) -> Any:
@@ -157,15 +180,18 @@ class HashedWords:
         self.vocabulary = vocabulary
 
     def __call__(
-        self, sentences: list[str], max_length: int = LONGEST, **_: Any
+        self,
+        sentences: list[str],
+        padding: bool | str = True,
+        truncation: bool = True,
+        max_length: int = LONGEST,
+        **_: Any,
     ) -> dict[str, torch.Tensor]:
         import torch
 
-        rows = [
-            [self.FIRST, *map(self.number, words(s)[: max_length - 2]), self.LAST]
-            for s in sentences
-        ]
-        width = max(map(len, rows))
+        kept = max_length - 2 if truncation else None
+        rows = [[self.FIRST, *map(self.number, words(s)[:kept]), self.LAST] for s in sentences]
+        width = max_length if padding == "max_length" else max(map(len, rows))
         ids = torch.tensor([row + [self.PAD] * (width - len(row)) for row in rows])
         mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
         return {"input_ids": ids, "attention_mask": mask}

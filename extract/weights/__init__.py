@@ -17,9 +17,10 @@ from collections.abc import Callable, Mapping
 from cache.errors import WeightsError
 from extract import settings as config
 from extract.weights import folder, hub, packages, store, untrained
+from extract.weights.folder import config_of
 from extract.weights.record import Absent, Weights
 
-__all__ = ["Weights", "find"]
+__all__ = ["Weights", "config_of", "find"]
 
 SOURCES: Mapping[config.Source, Callable[[str, config.Weights], Weights]] = {
     "folder": folder.find,

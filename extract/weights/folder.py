@@ -1,34 +1,56 @@
 """Weights that the user put into `weights.folder`, under the network's name."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from cache.errors import WeightsError
 from extract import settings as config
 from extract.weights.plain import plain_tensors
-from extract.weights.record import Absent, Weights
+from extract.weights.record import Absent, Weights, config_in, json_in
 from extract.weights.store import folder_sha256, remembered_sha256, safe_name
 from extract.weights.word_vectors import begins_with_vector, vectors_from_text
+
+ABOUT = "emocache.json"  # in a folder that emocache wrote itself: `name`, what the network is
 
 
 def find(network: str, settings: config.Weights) -> Weights:
     """A folder as transformers saves it, a .safetensors, .pth or .pt file, or word vectors as
-    text, under the network's whole name (`owner--name`) or its last part."""
+    text, under the network's whole name (`owner--name`) or its last part. A folder that has an
+    `emocache.json` says in it what it is called."""
     if settings.folder is None:
         raise Absent("weights.folder is not set")
     folder = settings.folder.expanduser()
     if not folder.is_dir():
         raise WeightsError(f"weights.folder {folder} is not a folder")
-    for stem in dict.fromkeys((safe_name(network), network.rsplit("/", 1)[-1])):
+    for stem in _stems(network):
         if found := _under(stem, folder, settings):
             path, sha256 = found
-            return Weights(network, "folder", path.name, path, sha256, "as its owner states")
+            name = str((json_in(path / ABOUT) or {}).get("name") or path.name)
+            return Weights(network, "folder", name, path, sha256, "as its owner states")
     raise Absent(
         f"{folder} has no {safe_name(network)}.safetensors, .pth, .txt of word vectors or folder "
         "of that name"
     )
+
+
+def config_of(network: str, settings: config.Weights) -> dict[str, Any] | None:
+    """The `config.json` of the user's own folder for a network, read before anything is hashed, or
+    of the folder that an untrained one is named after; None where there is none."""
+    places = []
+    if settings.folder is not None and "folder" in settings.source:
+        places += [settings.folder.expanduser() / stem for stem in _stems(network)]
+    if network in settings.untrained:
+        places.append(Path(network))
+    found = (config_in(place) for place in places)
+    return next((one for one in found if one is not None), None)
+
+
+def _stems(network: str) -> Iterator[str]:
+    """The names that its weights may lie under."""
+    return iter(dict.fromkeys((safe_name(network), network.rsplit("/", 1)[-1])))
 
 
 def _under(stem: str, folder: Path, settings: config.Weights) -> tuple[Path, str] | None:

@@ -79,4 +79,4 @@ def _show_warnings(result: dict[str, Any]) -> None:
             f"{escape(lost[first])}"
         )
     if result["resumed"]:
-        out.print(f"went on after epoch {result['resumed']} of a fit that was stopped")
+        out.print(f"went on after step {result['resumed']:,} of a run that was stopped")

@@ -9,6 +9,7 @@ import numpy as np
 
 from cache.errors import DataError
 from cache.index import Index
+from pipelines.looks import Look
 from pipelines.overlay import PersonMark
 from pipelines.recordings import PEOPLE, Terms, place_of, terms_of
 from pipelines.results import Results, read_csv
@@ -64,6 +65,8 @@ class ReportData:
     graphs: Mapping[str, np.ndarray] = field(default_factory=dict)
     places: Mapping[int, str] = field(default_factory=dict)
     terms: Terms = PEOPLE
+    looks: Sequence[Look] = ()  # where the encoders of scene and body looked, of some persons
+    no_looks: str = ""  # why not, where one would expect them
     sides: tuple[str, str] = ("the first side", "the second")  # what is transported, and to where
 
 
@@ -97,6 +100,7 @@ def gather(settings: Settings, results: Results) -> ReportData:
 
     Raises DataError where train or evaluate has not run yet, or has on another cache or head.
     """
+    from pipelines.report.looks import looks_of
     from train.checkpoint import fitted_key
     from train.run import open_head
 
@@ -118,6 +122,10 @@ def gather(settings: Settings, results: Results) -> ReportData:
     thresholds = {row["label"]: row["threshold"] for row in files["per_class"]}
     furthest = scores.of(extremes(scores) if kind == "distribution" else np.arange(0))
     terms = terms_of(index)
+    few = slice(settings.report.looks)
+    looks, no_looks = looks_of(
+        settings, index, opened, shown.person_rows.tolist()[few], shown.y_score[few]
+    )
     return ReportData(
         head=about["head"],
         dataset=about["dataset"],
@@ -148,6 +156,8 @@ def gather(settings: Settings, results: Results) -> ReportData:
         graphs=seen.graphs,
         places={row: place_of(index, row) for row in furthest.person_rows.tolist()},
         terms=terms,
+        looks=looks,
+        no_looks=no_looks,
         **files,
         **_sides(info["spec"]),
     )

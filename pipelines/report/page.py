@@ -10,6 +10,7 @@ from typing import Any
 from cache.errors import DataError
 from pipelines import pages
 from pipelines.evaluation import fitted_elsewhere
+from pipelines.looks import sheet
 from pipelines.recordings import PEOPLE
 from pipelines.report import charts, persons, words
 from pipelines.report.data import ReportData
@@ -58,6 +59,7 @@ def _content(data: ReportData) -> dict[str, Any]:
         "correlations": charts.correlations(data.scores, data.graphs) if shares else None,
         "spread": persons.spread(data) if shares else [],
         "persons": persons.cards(data, kind),
+        "looks": [(look.caption, pages.data_url(sheet(look), 85)) for look in data.looks],
         "transported": any(person.transport is not None for person in data.persons),
         "weighed": any(one.weight is not None for p in data.persons for one in p.mark.objects),
         "thresholds": any(row["threshold"] == row["threshold"] for row in data.per_class),

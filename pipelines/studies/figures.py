@@ -428,7 +428,9 @@ def wrapped(name: str, letters: int, lines: int = 4) -> str:
 # ---- curves --------------------------------------------------------------------------------
 
 
-def curves(planes: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], across: str) -> Figure:
+def curves(
+    planes: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], across: str
+) -> Figure:
     """A plane beside the other for each name, with lines of (x, y) by name; `across`: what x is.
     Lines of one name have one colour, and their names stand once, above."""
     with matplotlib.rc_context(_LOOK):

@@ -1,1 +1,1 @@
-"""UniEmoX from the cache: its pictures and teachers read, its encoder pre-trained and fine-tuned."""
+"""UniEmoX from the cache: its pictures and teachers read, its encoder fitted, then fine-tuned."""

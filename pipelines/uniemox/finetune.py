@@ -1,18 +1,18 @@
 """`emocache finetune`: an encoder and a linear layer, fitted on pictures and labels.
 
-    results/finetune/classifier/    the encoder as transformers saves a ViT, and its linear layer
-    results/finetune/finetune.json  what it is; curves.csv its epochs; report.html both
-    results/finetune/metrics.json   numbers of evaluate.split, and what `Results` has beside them
+results/finetune/classifier/    the encoder as transformers saves a ViT, and its linear layer
+results/finetune/finetune.json  what it is; curves.csv its epochs; report.html both
+results/finetune/metrics.json   numbers of evaluate.split, and what `Results` has beside them
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from train.uniemox.classifier import Classifier
 
 from cache.contents import weights_summary
 from cache.errors import DataError
@@ -23,17 +23,16 @@ from extract.weights import Weights, find
 from pipelines.evaluation import measure
 from pipelines.results import Results, plain, write_csv
 from pipelines.settings import Settings
-from pipelines.uniemox.pictures import PictureSource, Sample, persons_of
+from pipelines.uniemox.pictures import PictureSource, persons_of
 from pipelines.wording import between, percent
 from pipelines.workplace import device_of, index_of
 from train.run import versions
 from train.scores import Scores
-from train.uniemox.classifier import Classifier
-from train.uniemox.descent import descend
+from train.uniemox.descent import Course, descend
 from train.uniemox.encoder import open_encoder
 from train.uniemox.logs import Logs
 from train.uniemox.pictures import Pictures, Split
-from train.uniemox.ranks import World, world
+from train.uniemox.ranks import World, joined
 from train.uniemox.settings import Finetune
 
 Progress = Callable[[int, int, str], None]
@@ -84,7 +83,7 @@ def finetune(settings: Settings, progress: Progress = lambda *_: None) -> dict[s
     if weights.path is None:
         raise DataError(f"{own.encoder} has no trained weights: see finetune.encoder")
     vit = open_encoder(weights.path)
-    size, patch = int(vit.config.image_size), int(vit.config.patch_size)
+    size, patch = int(vit.config.image_size), int(vit.config.patch_size)  # type: ignore[arg-type]
     samples, dropped = persons_of(index)
     source = PictureSource(settings.data.root, samples, own, size, (size // patch) ** 2)
     fit = Fit(own, index, source, weights, dropped)
@@ -95,16 +94,16 @@ def finetune(settings: Settings, progress: Progress = lambda *_: None) -> dict[s
                 "evaluate.split"
             )
     out = Results(Results().finetune)
-    with world(device_of(settings)) as here:
+    with joined(device_of(settings)) as here:
         torch.manual_seed(own.seed)
         model = Classifier(vit, len(index.labels), own).to(here.device)
         by_accuracy = (lambda row: row["val_accuracy"]) if own.select == "val" else None
-        with Logs(out.folder, own.log, here) as logs:
+        with Logs(out.folder, own) as logs:
             done = descend(
                 model,
                 source,
                 own,
-                here,
+                here.device,
                 key=fit.key,
                 resume=out.resume,
                 select=by_accuracy,
@@ -112,13 +111,13 @@ def finetune(settings: Settings, progress: Progress = lambda *_: None) -> dict[s
                 after=lambda epoch, row: logs.row(row),
             )
         result: dict[str, Any] = {}
-        if here.rank == 0:
+        if here.first:
             result = _measured(settings, fit, model, done, here, out)
     return result
 
 
 def _measured(
-    settings: Settings, fit: Fit, model: Classifier, done: Any, here: World, out: Results
+    settings: Settings, fit: Fit, model: Classifier, done: Course, here: World, out: Results
 ) -> dict[str, Any]:
     """The numbers of the split, and everything written."""
     from pipelines.uniemox.looking import looks_of_classifier
@@ -158,6 +157,7 @@ def _measured(
             "epochs": len(done.history),
             "best_epoch": done.best_epoch,
             "resumed": done.resumed,
+            "skipped": done.skipped,
             "measured": numbers,
             "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
             "device": str(here.device),
@@ -176,6 +176,7 @@ def _measured(
     write_json(out.folder / "finetune.json", result)
     looks = looks_of_classifier(settings, fit, model, out.folder / "classifier", split)
     finetuned(out.folder, result, done.history, looks)
+    out.resume.unlink(missing_ok=True)
     return result
 
 

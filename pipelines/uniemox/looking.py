@@ -10,13 +10,14 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from extract.backbones import load_backbone
+from pipelines.looks import Look
 from pipelines.settings import Settings
-from pipelines.uniemox.looks import Look
 from train.uniemox.pictures import Pictures
 
 if TYPE_CHECKING:
-    from pipelines.uniemox import finetune, pretrain
     from train.uniemox.classifier import Classifier
+
+    from pipelines.uniemox import finetune, pretrain
     from train.uniemox.student import Student
 
 NAME = "uniemox"
@@ -53,7 +54,8 @@ def _toward_teacher(
         return {name: torch.zeros_like(token) for name, token in tokens.items()}, ""
     device = next(student.parameters()).device
     inputs = {n: t.detach().clone().to(device).requires_grad_() for n, t in tokens.items()}
-    y = student.fused({name: student.project(token) for name, token in inputs.items()})
+    said = [student.project(token) for token in inputs.values()]
+    y = said[0] if student.fuse is None else student.fuse(*said)
     cosine_similarity(y, pictures.image.to(device)).sum().backward()
     toward = {n: t.grad.cpu() for n, t in inputs.items() if t.grad is not None}
     return toward, "; Grad-CAM of the nearness to the teacher's vector of the picture"
@@ -97,7 +99,9 @@ def _looks(
 ) -> list[Look]:
     maps = {name: network.look(getattr(pictures, name), by) for name, by in toward.items()}
     if not graded:
-        maps = {name: {k: m for k, m in some.items() if k != "gradcam"} for name, some in maps.items()}
+        maps = {
+            name: {k: m for k, m in some.items() if k != "gradcam"} for name, some in maps.items()
+        }
     return [
         Look(
             caption,

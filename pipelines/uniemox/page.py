@@ -6,11 +6,11 @@ from typing import Any
 
 from PIL import Image
 
+from pipelines.looks import Look, sheet
 from pipelines.pages import data_url
 from pipelines.studies import figures
 from pipelines.studies.page import Section, warnings_of, write_page
 from pipelines.studies.rendering import Table
-from pipelines.uniemox.looks import Look, sheet
 from pipelines.wording import NONE, duration
 
 TITLES = {
@@ -97,9 +97,7 @@ def _losses(result: Mapping[str, Any]) -> Table:
     def cell(name: str) -> str:
         return f"{last[name]:.4f}" if name in last else NONE
 
-    rows = [
-        [TITLES[name], cell(name), cell(f"val_{name}")] for name in ("loss", *result["losses"])
-    ]
+    rows = [[TITLES[name], cell(name), cell(f"val_{name}")] for name in ("loss", *result["losses"])]
     for name, title in (
         ("val_mean_pixels", "L1 of the mean training picture"),
         ("val_visible_pixels", "L1 of the mean of the visible patches"),
@@ -140,7 +138,7 @@ def _looked(looks: Sequence[Look]) -> list[Section]:
     text = [
         "Rollout: how much each patch reaches the class token, attention multiplied through the "
         "layers. Grad-CAM: the patches whose tokens before the last layer raise the score named. "
-        "Each is scaled to its own maximum."
+        "Each is shown from its own least value to its greatest."
     ]
     shown = [(look.caption, data_url(sheet(look), 85)) for look in looks]
     return [Section("Where the encoder looks", text=text, pictures=shown)]

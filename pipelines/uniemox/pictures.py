@@ -162,7 +162,7 @@ def pictures_of(
         if split in people:
             box = tuple(index.boxes[row].tolist())
             one = box, nobody[row]
-            people[split].setdefault(int(index.picture_rows[row]), []).append(one)  # type: ignore[arg-type]
+            people[split].setdefault(int(index.picture_rows[row]), []).append(one)
     both = set(people[splits[0]])
     for split in splits[1:]:
         shared = both & set(people[split])
@@ -237,20 +237,18 @@ class PictureSource:
         self, split: Split, batches: Sequence[Sequence[int]], epoch: int = HELD_OUT
     ) -> Iterator[Pictures]:
         """See `Source`."""
-        if not len(batches):
-            return iter(())
+        if not batches:
+            return
         keys = [[(split, place, epoch) for place in batch] for batch in batches]
         readers = min(self.settings.readers, len(batches))
         # Forked, so that nothing is sent to the readers; they never touch the device.
-        return iter(
-            DataLoader(
-                self.cut,
-                batch_sampler=keys,
-                num_workers=readers,
-                collate_fn=_batch,
-                prefetch_factor=4 if readers else None,
-                multiprocessing_context="fork" if readers else None,
-            )
+        yield from DataLoader(
+            self.cut,
+            batch_sampler=keys,
+            num_workers=readers,
+            collate_fn=_batch,
+            prefetch_factor=4 if readers else None,
+            multiprocessing_context="fork" if readers else None,
         )
 
 
@@ -303,9 +301,7 @@ class _Cut(Dataset[dict[str, Any] | _Lost]):
             **({} if sample.target is None else {"target": sample.target}),
         }
 
-    def _scene(
-        self, picture: int, whole: Box, draw: np.random.Generator
-    ) -> tuple[Box, bool, int]:
+    def _scene(self, picture: int, whole: Box, draw: np.random.Generator) -> tuple[Box, bool, int]:
         """What the scene shows, whether mirrored, and the number of the teacher's view of it."""
         teachers = self.teachers
         if teachers.cropped and teachers.crop is not None and teachers.flip is not None:

@@ -1,9 +1,9 @@
 """`emocache pretrain`: pictures and cached teachers -> an encoder that stage 1 can run.
 
-    results/pretrain/uniemox/       the encoder, as transformers saves a ViT: weights.folder takes it
-    results/pretrain/student.safetensors   the whole student
-    results/pretrain/pretrain.json  what it is; curves.csv its epochs; report.html both, and pictures
-    results/pretrain/grids/         held-out pictures and what the student makes of them
+results/pretrain/uniemox/       the encoder, a ViT of transformers: see weights.folder
+results/pretrain/student.safetensors   the whole student
+results/pretrain/pretrain.json  what it is; curves.csv, report.html
+results/pretrain/grids/         held-out pictures and what the student makes of them
 """
 
 import logging
@@ -14,9 +14,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from cache.boxes import area
 from cache.contents import weights_in_words, weights_summary
@@ -30,11 +31,11 @@ from pipelines.uniemox.pictures import PictureSource, Sample, Teachers, pictures
 from pipelines.wording import percent
 from pipelines.workplace import device_of, index_of
 from train.run import versions
-from train.uniemox.descent import Row, descend
+from train.uniemox.descent import Course, Row, descend
 from train.uniemox.encoder import save_encoder
 from train.uniemox.grids import grid
 from train.uniemox.logs import Logs
-from train.uniemox.ranks import World, world
+from train.uniemox.ranks import World, joined
 from train.uniemox.settings import Pretrain
 from train.uniemox.student import Student
 
@@ -76,16 +77,18 @@ class Fit:
         )
 
 
-def pretrain(settings: Settings, progress: Progress = lambda *_: None) -> dict[str, Any]:
+def pretrain(
+    settings: Settings, progress: Progress = lambda *_: None, out: Path | None = None
+) -> dict[str, Any]:
     """Pre-train; gives what pretrain.json holds. Under torchrun every process calls it, and the
-    first one writes.
+    first one writes. out: the folder, in place of results/pretrain.
 
     Raises CacheError where the cache lacks a teacher, DataError without pictures to train on or
     for recordings, SettingsError and WeightsError as their causes say.
     """
     fit = prepare(settings)
-    out = Results().pretrain
-    with world(device_of(settings)) as here:
+    out = Results().pretrain if out is None else out
+    with joined(device_of(settings)) as here:
         torch.manual_seed(fit.settings.seed)
         student = Student.setup(fit.settings, fit.teachers.width)
         if fit.start_folder is not None:
@@ -93,7 +96,7 @@ def pretrain(settings: Settings, progress: Progress = lambda *_: None) -> dict[s
         student.learn_mean(_some(fit.source, fit.settings))
         student.to(here.device)
         shown = next(fit.source.read("val", [_first(fit.source, fit.settings)]), None)
-        with Logs(out, fit.settings.log, here) as logs:
+        with Logs(out, fit.settings) as logs:
 
             def after(epoch: int, row: Row) -> None:
                 logs.row(row)
@@ -107,14 +110,14 @@ def pretrain(settings: Settings, progress: Progress = lambda *_: None) -> dict[s
                 student,
                 fit.source,
                 fit.settings,
-                here,
+                here.device,
                 key=fit.key,
-                resume=out / "resume.pt",
+                resume=Results(out).resume,
                 progress=progress,
                 after=after,
             )
         result = describe(fit, student, done, here)
-        if here.rank == 0:
+        if here.first:
             _write(settings, out, fit, student, result, done.history)
     return result
 
@@ -140,7 +143,7 @@ def prepare(settings: Settings) -> Fit:
     whole, count = _whole(samples["train"], index), len(samples["train"])
     if "person" not in own.without and whole:
         fit.warnings.append(
-            f"in {whole:,} of {count:,} pictures of train the person's box is the whole picture, so "
+            f"in {whole:,} of {count:,} pictures of train the person's box is the whole picture: "
             "both streams see the same"
             + ("; pretrain.without=[person] spares the time" if whole == count else "")
         )
@@ -153,7 +156,7 @@ def _whole(samples: list[Sample], index: Index) -> int:
 
     def all_of_it(sample: Sample) -> bool:
         full = WHOLE * widths[sample.picture] * heights[sample.picture]
-        return all(nobody or area(box) >= full for box, nobody in sample.people)
+        return all(nobody or area(np.array(box)) >= full for box, nobody in sample.people)
 
     return sum(map(all_of_it, samples))
 
@@ -170,7 +173,7 @@ def _some(source: PictureSource, settings: Pretrain) -> Any:
     return source.read("train", batches, 1)
 
 
-def describe(fit: Fit, student: Student, done: Any, here: World) -> dict[str, Any]:
+def describe(fit: Fit, student: Student, done: Course, here: World) -> dict[str, Any]:
     """What pretrain.json holds."""
     own, index, last = fit.settings, fit.index, done.history[-1]
     paths = index.pictures["path"].to_pylist()
@@ -207,6 +210,7 @@ def describe(fit: Fit, student: Student, done: Any, here: World) -> dict[str, An
             **said,
             "epochs": len(done.history),
             "resumed": done.resumed,
+            "skipped": done.skipped,
             "last": last,
             "parameters": sum(p.numel() for p in student.parameters() if p.requires_grad),
             "device": str(here.device),
@@ -253,12 +257,13 @@ def _write(
     }
     save_encoder(student, out / "uniemox", about)
     state = {name: value.cpu().contiguous() for name, value in student.state_dict().items()}
-    save_file(state, out / "student.safetensors")
+    write_atomic(out / "student.safetensors", save(state))
     columns = [name for name in history[-1] if isinstance(history[-1][name], int | float)]
     write_csv(out / "curves.csv", columns, history)
     write_json(out / "pretrain.json", result)
     looks = looks_of_student(settings, fit, student, out)
     pretrained(out, result, history, looks)
+    Results(out).resume.unlink(missing_ok=True)
 
 
 def _png(picture: Image.Image) -> bytes:

@@ -16,7 +16,7 @@ from extract import settings as config
 from extract.loaded import Networks
 from extract.plan import Who, make_plan
 from extract.views import give_definitions, make_views
-from tests.made_views import draw, index_of, many
+from tests.made_views import Letters, Made, Whole, draw, index_of, many
 
 SETTINGS = config.Views(
     body=config.Body(network="resnet18"),
@@ -125,6 +125,33 @@ def test_each_picture_is_one_task_that_serves_all_its_rows(place):
     assert place.rows(plan) == {name: [row for row, _ in rows] for name, rows in served.items()} | {
         "labels": [0, 1]
     }
+
+
+class Told(Made):
+    """A row a picture, made of what the index says."""
+
+    name, space, pictureless = "told", "pictures", True
+
+
+@pytest.mark.parametrize(
+    "shard_rows, told",
+    [
+        (1, [[0], [1], [3], [4]]),
+        (2, [[0, 1], [3], [4]]),
+        (4, [[0, 1, 3], [4]]),
+        (8, [[0, 1, 3, 4]]),
+    ],
+)
+def test_rows_that_need_no_picture_are_in_no_task_and_cut_by_shard(place, shard_rows, told):
+    views = {"told": Told(), "whole": Whole(), "labels": Letters()}
+    plan = make_plan(place.cache, place.index, views, place.networks(), shard_rows)
+    assert plan.pictureless == {"told": [0, 1, 3, 4], "labels": [0, 1]}  # 2 and 5 show nobody
+    labels = [[0], [1]] if shard_rows == 1 else [[0, 1]]
+    assert plan.parts == [{"told": some} for some in told] + [{"labels": some} for some in labels]
+    assert [list(task.rows) for task in plan.tasks] == [["whole"]] * 4
+    only = {"told": np.array([1, 2, 4])}
+    plan = make_plan(place.cache, place.index, views, place.networks(), shard_rows, only)
+    assert plan.pictureless == {"told": [1, 4]} and plan.tasks == []
 
 
 def test_nothing_to_do_on_an_unchanged_cache(filled):

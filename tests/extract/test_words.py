@@ -282,10 +282,10 @@ def test_the_view_joins_and_leaves_a_cache_and_changes_nothing_else(tmp_path, fo
     before = place.arrays()
     assert "words" not in view_names(place.cache)
     plan = planned(place, sections(None), weights)
-    assert plan.empty and plan.labels == {} and "words" not in plan.rows
+    assert plan.empty and plan.pictureless == {} and "words" not in plan.rows
 
     plan = planned(place, sections(MINE), weights)
-    assert plan.labels == {"words": [0, 1]} and plan.tasks == [] and not plan.empty
+    assert plan.pictureless == {"words": [0, 1]} and plan.tasks == [] and not plan.empty
     assert plan.reasons.pop("words") == "not extracted yet"
     assert set(plan.reasons.values()) == {"up to date"}
     views = sections(MINE)

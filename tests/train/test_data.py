@@ -5,9 +5,12 @@ import pytest
 import torch
 
 from cache.errors import CacheError, DataError
+from cache.paths import view_names
 from cache.statuses import STATUS
 from tests.train import made
-from train.data import from_arrays, load
+from train.data import EVERY, TEACHERS, ViewData, expand, from_arrays, load, views_in
+from train.heads import get_head
+from train.run import train_head
 
 VIEWS = ("body", "head", "objects", "depth", "scene", "labels")
 
@@ -156,6 +159,75 @@ def test_a_feature_that_never_changes_has_deviation_one(given):
     features = from_arrays(**given)
     mean, deviation = features.moments(features.rows(), "body")
     assert mean[2] == 7 and deviation[2] == 1
+
+
+# ------------------------------------------------------------------------ what no head may read
+
+
+@pytest.fixture
+def taught(tmp_path, given):
+    """A cache that holds the teachers too; the image in rows of two crops."""
+    rng = np.random.default_rng(0)
+    arrays = {"teacher_text": rng.normal(size=(8, 4)), "teacher_image": rng.normal(size=(8, 2, 4))}
+    for name, values in arrays.items():
+        given["views"][name] = ViewData.of(
+            name, "pictures", {"features": values.astype(np.float16)}
+        )
+    made.write_cache(tmp_path, given)
+    assert set(view_names(tmp_path)) == {*VIEWS, *TEACHERS}
+    return tmp_path
+
+
+def test_every_view_is_never_a_teacher(taught, given):
+    """Its text tells the label."""
+    every = ("body", "head", "objects", "depth", "scene")
+    specs = {name: view.spec for name, view in given["views"].items()}
+    assert expand([EVERY], specs) == views_in(taught, [EVERY]) == every
+    assert expand(["labels", EVERY], specs) == (*every, "labels")
+    features = load(taught, [EVERY])
+    assert features.views.keys() == set(every)
+    assert from_arrays(**given).only([EVERY]).views.keys() == set(every)
+    assert expand([EVERY], {name: specs[name] for name in TEACHERS}) == ()
+
+
+REFUSED = [
+    ("teacher_text", r"'teacher_text': its text names the label"),
+    ("teacher_text.features", r"'teacher_text': its text names the label"),
+    ("teacher_image", r"'teacher_image': .*`emocache pretrain`; set views\.scene\.network"),
+]
+
+
+@pytest.mark.parametrize("name, why", REFUSED)
+def test_a_head_that_names_a_teacher_is_refused(taught, given, name, why):
+    why = f"a head cannot read the view {why}"
+    features = from_arrays(**given)
+    for names in ([name], ["body", name], [EVERY, name]):
+        with pytest.raises(DataError, match=why):
+            load(taught, names)
+        with pytest.raises(DataError, match=why):
+            views_in(taught, names)
+        with pytest.raises(DataError, match=why):
+            features.require(names, "mlp")
+        with pytest.raises(DataError, match=why):
+            features.only(names)
+
+
+@pytest.mark.parametrize("head", ["mlp", "linear"])
+@pytest.mark.parametrize("name", TEACHERS)
+def test_no_head_is_fitted_on_a_teacher(taught, tmp_path, given, head, name):
+    settings = made.settings(head=head, epochs=1, **{head: {"views": ["body", name]}})
+    assert name in get_head(head).views(settings)
+    with pytest.raises(DataError, match=f"a head cannot read the view '{name}'"):
+        train_head(taught, settings, "cpu", tmp_path / "results")
+    with pytest.raises(DataError, match=f"a head cannot read the view '{name}'"):
+        get_head(head).setup(settings, from_arrays(**given), torch.arange(8))
+
+
+def test_a_teacher_that_is_not_there_is_refused_for_what_it_is(tmp_path, given):
+    """And not sent to be extracted first."""
+    made.write_cache(tmp_path, given)
+    with pytest.raises(DataError, match="its text names the label"):
+        load(tmp_path, ["body", "teacher_text"])
 
 
 # ------------------------------------------------------------------- views larger than memory

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
@@ -18,9 +18,9 @@ class Pictures:
     scene, person: squares of RGB, of the whole picture and of the person's box; whole: nobody was
     found, so that both show the same. noise: N numbers a stream (scene, person); the patches with
     the lowest stay visible. image, text: what the teachers say, O and L of width D; described:
-    whose text there is (that of the others is zeros). target: shares of the labels. row: of the
-    picture in the index; lost: reasons by row, of pictures of this batch that could not be read and
-    are not in it.
+    whose text there is (that of the others is zeros). target: shares of the labels. row: in the
+    index, of the picture, or of the person where each is one of its own; lost: reasons by row, of
+    pictures of this batch that could not be read and are not in it.
     """
 
     scene: UInt8[Tensor, "B 3 S S"]
@@ -39,7 +39,7 @@ class Pictures:
 
     def to(self, device: torch.device | str) -> "Pictures":
         """The same on a device."""
-        there = {
+        there: dict[str, Any] = {
             one.name: value.to(device, non_blocking=True)
             for one in fields(self)
             if isinstance(value := getattr(self, one.name), Tensor)

@@ -22,10 +22,13 @@ class Look:
 
 
 def overlay(square: np.ndarray, heat: np.ndarray, side: int = SIDE) -> Image.Image:
-    """The map over the picture in grey, the lighter the more; side x side."""
+    """The map over the picture in grey, from its least value, dark, to its greatest, light;
+    side x side."""
     seen = Image.fromarray(square).resize((side, side), Image.Resampling.BICUBIC)
     grey = np.asarray(seen.convert("L"), np.float32)[:, :, None].repeat(3, axis=2)
-    soft = Image.fromarray(np.ascontiguousarray(heat, np.float32))
+    low, high = float(heat.min()), float(heat.max())
+    spread = (heat - low) / (high - low) if high > low else np.zeros_like(heat)
+    soft = Image.fromarray(np.ascontiguousarray(spread, np.float32))
     strength = np.asarray(soft.resize((side, side), Image.Resampling.BICUBIC)).clip(0, 1)
     colour = 255 * colormaps[MAP](strength)[:, :, :3]
     share = (0.25 + 0.5 * strength)[:, :, None]

@@ -1,0 +1,142 @@
+"""This file is also what a process of several runs: `python -m tests.train.uniemox.test_ranks`."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from cache.errors import DataError, SettingsError
+from tests.train.uniemox.test_descent import Line, Made, descend, numbers, settings
+from train.uniemox.ranks import World, apart, joined
+
+ROOT = Path(__file__).resolve().parents[3]
+NAMED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+LOST = dict.fromkeys([*range(5, 9), 13], "unreadable: made")
+
+
+def test_a_process_alone_is_a_world_of_one(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    module = torch.nn.Linear(2, 2)
+    with joined("cpu") as world:
+        assert world == World(torch.device("cpu"), 0, 1) and world.first
+        assert world.wrap(module) is module
+        assert world.gather(3) == [3] and world.agree("so") == "so"
+    with apart(module):
+        module(torch.ones(2)).sum().backward()
+    assert module.weight.grad is not None
+
+
+def test_several_processes_without_torchrun_are_refused(monkeypatch):
+    for name in NAMED:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    message = r"WORLD_SIZE is 2, but LOCAL_RANK, MASTER_ADDR, MASTER_PORT is not set.*torchrun"
+    with pytest.raises(SettingsError, match=message), joined("cpu"):
+        pass
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch):
+    for name in NAMED:
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(SettingsError, match=r"process 1 .*--nproc-per-node 1"), joined("cuda"):
+        pass
+
+
+class Source(Made):
+    """Fails at the batch where the other stops."""
+
+    def read(self, *given):
+        try:
+            yield from super().read(*given)
+        except InterruptedError:
+            raise DataError("made by a test") from None
+
+
+def descended(folder, stop=None, **changes):
+    """What each of two processes does, and one with accumulate 2; all that can be compared."""
+    task, source = Line(drop=0.3), Source(train=22, val=7, lost=LOST, stop=stop)
+    given = settings(epochs=2, save_every=0, clip=0.5, **changes)
+    steps, epochs = [], []
+    course = descend(
+        task,
+        source,
+        given,
+        "cpu",
+        key="made",
+        resume=folder / "resume.pt",
+        progress=lambda *one: steps.append(one[0]),
+        after=lambda epoch, row: epochs.append(epoch),
+    )
+    told = {"steps": steps, "epochs": epochs, "given": source.given}
+    return {**vars(course), **told, "state": task.state_dict(), "numbers": numbers(course)}
+
+
+def of_two(folder):
+    """In each of two processes: a whole run; one in which the second has a disk error at the third
+    batch of the second epoch, and what came of it; the same run again."""
+    rank = int(os.environ["RANK"])
+    whole = descended(folder / "whole")
+    error = ""
+    try:
+        descended(folder, stop=3 if rank else None)
+    except Exception as found:
+        error = type(found).__name__
+    torch.save([whole, error, descended(folder)], folder / f"{rank}.pt")
+
+
+def two_processes(folder):
+    """The ends of two processes with the variables that torchrun sets, and what they printed."""
+    with socket.socket() as some:
+        some.bind(("127.0.0.1", 0))
+        port = some.getsockname()[1]
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    command = [sys.executable, "-m", "tests.train.uniemox.test_ranks", str(folder)]
+    processes = []
+    for rank in "01":
+        own = {**os.environ, **common, "RANK": rank, "LOCAL_RANK": rank, "OMP_NUM_THREADS": "1"}
+        out = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        processes.append(subprocess.Popen(command, cwd=ROOT, env=own, text=True, **out))
+    said = [process.communicate(timeout=240)[0] for process in processes]
+    return [process.returncode for process in processes], said
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one_that_accumulates_twice_and_go_on_after_an_error(tmp_path):
+    alone = descended(tmp_path / "alone", accumulate=2)
+    ends, said = two_processes(tmp_path)
+    assert ends == [0, 0], said
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    # An error in one does not keep the other waiting.
+    assert second[1] == "DataError" and first[1] not in ("", "DataError")
+    for whole, _, again in (first, second):
+        assert (whole["resumed"], again["resumed"]) == (0, 3)
+        assert whole["numbers"] == again["numbers"] == first[0]["numbers"]
+        for name, value in alone["state"].items():
+            torch.testing.assert_close(whole["state"][name], value, rtol=1e-5, atol=1e-6)
+            assert torch.equal(whole["state"][name], again["state"][name])
+            assert torch.equal(whole["state"][name], first[0]["state"][name])
+        for one, other in zip(alone["numbers"], whole["numbers"], strict=True):
+            assert other == pytest.approx(one, rel=1e-5)
+        assert whole["lost"] == again["lost"] == alone["lost"] == LOST
+        assert whole["skipped"] == again["skipped"] == alone["skipped"]
+    # The first alone tells of it, and each reads its own half.
+    assert (first[0]["steps"], first[0]["epochs"]) == (alone["steps"], alone["epochs"])
+    assert (alone["steps"], alone["epochs"]) == ([1, 2, 3, 4], [1, 2])
+    assert second[0]["steps"] == second[0]["epochs"] == []
+    for split in ("train", "val"):
+        read = [
+            [one for one in given["given"] if one[0] == split]
+            for given in (alone, first[0], second[0])
+        ]
+        assert read[1:] == [read[0][::2], read[0][1::2]]
+
+
+if __name__ == "__main__":
+    of_two(Path(sys.argv[1]))

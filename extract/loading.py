@@ -84,7 +84,7 @@ def load_transformer(
                 output_loading_info=True,
                 **more,
             )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except Exception as error:  # transformers and safetensors raise many kinds
         raise WeightsError(
             f"{weights.path} does not hold {weights.network} as transformers saves it: "
             f"{first_line(error)}; see weights.folder and {setting}"

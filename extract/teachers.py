@@ -22,6 +22,7 @@ from extract.views import Subject, View
 
 RATIO = 3 / 4, 4 / 3  # of a crop's width to its height
 DRAWS = 10  # crops that are tried, until one fits
+MOST = np.iinfo(np.int16).max  # tokens that are counted
 
 
 def make_teachers(settings: config.Views, dtype: str) -> dict[str, View]:
@@ -100,8 +101,9 @@ class TeacherImage(View):
 
 
 class TeacherText(View):
-    """L: each picture's description (`extract.describe`) through the text encoder; where there is
-    nothing to tell, zeros and the status `no_text`.
+    """L: each picture's description (`extract.describe`) through the text encoder, and how many
+    `tokens` it has: those beyond the fact `longest` were cut. Where there is nothing to tell, zeros
+    and the status `no_text`.
 
     Every description is part of the key: one that changes makes all rows stale, those of others
     too, and so does a new picture. No picture is read for them, so that this costs little.
@@ -124,16 +126,21 @@ class TeacherText(View):
             raise ValueError(f"the view {self.name!r} has no key before `give_definitions`")
         return super().parts(networks) | {"descriptions": self.digest}
 
+    def facts(self, networks: Networks) -> dict[str, Any]:
+        return {"longest": self.backbone(networks).longest}
+
+    def arrays(self, networks: Networks) -> dict[str, ArraySpec]:
+        return super().arrays(networks) | {"tokens": ArraySpec((), "int16")}
+
     def compute(self, inputs: Sequence[str], networks: Networks) -> list[Row]:
         network = self.backbone(networks)
-        parts = network.batched(
-            [text for text in inputs if text],
-            lambda some: network(some, pooling=self.settings.pooling).cpu().numpy(),
-        )
-        features = (vector for part in parts for vector in part)
-        return [
-            Row("ok", {"features": next(features)}) if text else Row("no_text") for text in inputs
-        ]
+        rows = [Row("no_text") for _ in inputs]
+        said = {number: text for number, text in enumerate(inputs) if text}
+        features = network(list(said.values()), pooling=self.settings.pooling).cpu().numpy()
+        tokens = np.minimum(network.lengths(list(said.values())), MOST)
+        for number, vector, count in zip(said, features, tokens, strict=True):
+            rows[number] = Row("ok", {"features": vector, "tokens": count})
+        return rows
 
 
 def random_crop(box: Box, scale: tuple[float, float], draw: np.random.Generator) -> Box:

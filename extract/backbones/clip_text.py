@@ -86,6 +86,7 @@ class ClipText(Network):
             with seeded(), quiet_transformers():
                 model = built(config)
             self.tokenizer = HashedWords(config.vocab_size)
+        self.tokenizer.padding_side = "right"  # as in their training, whatever a tokenizer says
         clip = self.architecture == "clip"
         self.width = int(config.projection_dim if clip else config.projection_size)
         self.longest = min(self.tokenizer.model_max_length, config.max_position_embeddings)

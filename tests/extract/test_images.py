@@ -17,7 +17,7 @@ from PIL import Image, ImageCms, ImageOps
 from cache.boxes import turned
 from cache.errors import DataError
 from extract import images
-from extract.images import PictureError, crop, header, mask_subject, read, resize
+from extract.images import PictureError, crop, header, mask_subject, read, resize, square
 from tests.shared import shared
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -382,6 +382,48 @@ def test_resize_agrees_with_torchs_antialiased_bilinear():
     )
     expected = expected[0].permute(1, 2, 0).numpy()
     assert np.abs(resize(pixels, 128) - expected).max() <= 1.01
+
+
+def test_a_squashed_square_is_the_resized_picture():
+    pixels = np.array(quarters())
+    np.testing.assert_array_equal(square(pixels, 20), resize(pixels, 20))
+    np.testing.assert_array_equal(square(pixels, 20, "squash"), resize(pixels, 20))
+
+
+@pytest.mark.parametrize(
+    "width, height, place",  # left, top, right and bottom of the picture in a square of 64
+    [
+        (48, 32, (0, 10, 64, 53)),  # 64 x 42.67
+        (32, 48, (10, 0, 53, 64)),
+        (64, 64, (0, 0, 64, 64)),
+        (16, 8, (0, 16, 64, 48)),  # enlarged
+        (640, 5, (0, 31, 64, 32)),  # half a pixel high: one is left of it
+        (5, 640, (31, 0, 32, 64)),
+        (4000, 3, (0, 31, 64, 32)),
+    ],
+)
+def test_a_padded_square_has_all_of_the_picture_in_the_middle(width, height, place):
+    pixels = np.array(quarters(width, height)) if min(width, height) > 5 else None
+    if pixels is None:
+        pixels = np.full((height, width, 3), RED, np.uint8)
+    found = square(pixels, 64, "pad")
+    assert found.shape == (64, 64, 3) and found.dtype == np.uint8 and found.flags.writeable
+    left, top, right, bottom = place
+    inside = np.zeros((64, 64), bool)
+    inside[top:bottom, left:right] = True
+    assert (found[~inside] == images.MEAN_GREY).all()
+    seen = Image.fromarray(pixels).resize((right - left, bottom - top), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(found[inside].reshape(bottom - top, right - left, 3), seen)
+
+
+def test_a_padded_square_keeps_the_aspect():
+    """A disc in a wide picture stays as wide as it is high."""
+    y, x = np.mgrid[:100, :400]
+    disc = ((x - 200) ** 2 + (y - 50) ** 2 < 40**2)[..., None] * np.full(3, 255, np.uint8)
+    bright = square(disc.astype(np.uint8), 200, "pad").min(axis=2) > 127
+    assert bright.any(axis=0).sum() == bright.any(axis=1).sum() == 40
+    bright = square(disc.astype(np.uint8), 200, "squash").min(axis=2) > 127
+    assert bright.any(axis=0).sum() == 40 and bright.any(axis=1).sum() > 150
 
 
 def test_rule_names_the_libraries_and_fits_a_key():

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import string
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -37,9 +38,9 @@ from tests.extract.datasets.made import Folder, prepared
 from tests.extract.test_crash import files
 from tests.made_views import Whole
 
-RESNET, MINILM = "resnet18", "sentence-transformers/all-MiniLM-L6-v2"
-WEIGHTS = config.Weights(source=["untrained"], untrained=[RESNET, MINILM])
+RESNET, BERT = "resnet18", "small-bert"
 SHARD_ROWS, PICTURES = 8, 24
+WIDTH, LONGEST = 32, 128  # of the BERT
 PARAMS = Path(__file__).resolve().parents[2] / "params.yaml"
 
 
@@ -59,14 +60,47 @@ def seen_by(view: TeacherImage, pixels: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 @pytest.fixture(scope="module")
-def networks() -> Networks:
-    return Networks(WEIGHTS)
+def weights(tmp_path_factory) -> config.Weights:
+    """Of an untrained ResNet, and of a small BERT that knows letters."""
+    folder = tmp_path_factory.mktemp("weights")
+    save_bert(folder / BERT)
+    return config.Weights(
+        source=["folder", "untrained"],
+        folder=folder,
+        store=folder / "store",
+        untrained=[RESNET],
+    )
+
+
+def save_bert(folder: Path) -> None:
+    from transformers import BertConfig, BertModel, BertTokenizer
+
+    folder.mkdir()
+    letters = string.ascii_lowercase + string.digits
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *string.punctuation, *letters]
+    (folder / "vocab.txt").write_text("\n".join(words + [f"##{one}" for one in letters]))
+    torch.manual_seed(5)
+    shape = BertConfig(
+        vocab_size=len(words) + len(letters),
+        hidden_size=WIDTH,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=LONGEST,
+    )
+    BertModel(shape).save_pretrained(folder)
+    BertTokenizer(vocab=str(folder / "vocab.txt")).save_pretrained(folder)
+
+
+@pytest.fixture
+def networks(weights) -> Networks:
+    return Networks(weights)
 
 
 @pytest.fixture(scope="module")
-def resnet():
+def resnet(weights):
     """Squares (n, S, S, 3) through the backbone, without a view."""
-    network = load_backbone(RESNET, WEIGHTS)
+    network = load_backbone(RESNET, weights)
     return lambda squares: network(torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2)).numpy()
 
 
@@ -232,7 +266,7 @@ def test_a_teacher_without_a_network_is_left_out_and_no_head_has_them(tmp_path):
     assert make_teachers(config.Views(), "float16") == {}
     both = config.Views(
         teacher_image=config.TeacherImage(network=RESNET),
-        teacher_text=config.TeacherText(network=MINILM),
+        teacher_text=config.TeacherText(network=BERT),
     )
     assert list(make_teachers(both, "float16")) == ["teacher_image", "teacher_text"]
     assert make_views(both, "float16").keys() == make_views(config.Views(), "float16").keys()
@@ -254,8 +288,8 @@ SILENT = (15, 19, 23)  # of val and test, without attributes
 class Place:
     """EmoSet in small, and its cache: a person found in the middle of each picture."""
 
-    def __init__(self, root: Path):
-        self.data, self.cache = root / "data", root / "cache"
+    def __init__(self, root: Path, weights: config.Weights):
+        self.data, self.cache, self.weights = root / "data", root / "cache", weights
         folder = Folder(self.data)
         for number in range(PICTURES):
             folder.picture(f"image/{number}.png", number)
@@ -278,7 +312,7 @@ class Place:
     def views(self, crops: int = 2, **text) -> dict:
         chosen = config.Views(
             teacher_image=config.TeacherImage(network=RESNET, size=32, crops=crops),
-            teacher_text=config.TeacherText(network=MINILM, **text),
+            teacher_text=config.TeacherText(network=BERT, **text),
         )
         return make_teachers(chosen, "float32") | {"whole": Whole()}
 
@@ -288,7 +322,7 @@ class Place:
             Cache(root=cache or self.cache, shard_rows=SHARD_ROWS),
             config.Extract(batch=4, workers=workers),
             views or self.views(),
-            Networks(WEIGHTS),
+            Networks(self.weights),
             **more,
         )
 
@@ -307,14 +341,14 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path):
-    return Place(tmp_path)
+def place(tmp_path, weights):
+    return Place(tmp_path, weights)
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(tmp_path_factory, weights):
     """Not to be changed."""
-    made = Place(tmp_path_factory.mktemp("whole"))
+    made = Place(tmp_path_factory.mktemp("whole"), weights)
     made.outcome = made.extract()
     return made
 
@@ -336,19 +370,23 @@ def test_descriptions_join_attributes_with_the_label_of_train_alone(whole):
 
 
 def test_teachers_hold_what_their_networks_say(whole, resnet):
+    """One sentence, or one picture, at a time."""
     outcome, said = whole.outcome, whole.descriptions()
     assert outcome.rows["teacher_image"] == {"ok": 24}
     assert outcome.rows["teacher_text"] == {"ok": 21, "no_text": 3}
-    assert set(outcome.networks) == {RESNET, MINILM} and outcome.skipped == {}
+    assert set(outcome.networks) == {RESNET, BERT} and outcome.skipped == {}
 
     view = open_view(whole.cache, "teacher_text")
     rows = whole.rows(*range(PICTURES))
-    features, status = view.read()[rows], view.status[rows]
+    features, status, tokens = view.read()[rows], view.status[rows], view.read("tokens")[rows]
     assert np.flatnonzero(status == STATUS["no_text"]).tolist() == list(SILENT)
     assert "no_text" in USABLE and not features[list(SILENT)].any() and view.reasons == {}
-    network = load_backbone(MINILM, WEIGHTS)
+    network = load_backbone(BERT, whole.weights)
     for number in np.flatnonzero(status == STATUS["ok"]).tolist():
         assert np.abs(features[number] - network([said[number]])[0].numpy()).max() < 1e-4
+        assert tokens[number] == len(network.tokenizer(said[number])["input_ids"])
+    assert not tokens[list(SILENT)].any() and view.spec.facts == {"longest": LONGEST}
+    assert (tokens > LONGEST).any() and (tokens < LONGEST).any()  # some were cut
     assert np.abs(features[0] - features[4]).max() < 1e-4 < np.abs(features[0] - features[1]).max()
 
     view = open_view(whole.cache, "teacher_image")
@@ -404,7 +442,7 @@ def test_a_changed_description_makes_the_text_anew_and_reads_no_picture(place, c
     monkeypatch.setattr(images, "load", None)  # whoever opens a picture fails
     views = place.views()
     outcome = place.extract(views)
-    assert outcome.networks == (MINILM,) and views["whole"].calls == []
+    assert outcome.networks == (BERT,) and views["whole"].calls == []
     assert outcome.rows["teacher_image"].total() == 0
     assert outcome.rows["teacher_text"].total() == PICTURES
     assert outcome.reasons["teacher_text"].startswith("other key: descriptions: ")
@@ -446,7 +484,7 @@ def test_an_estimate_counts_descriptions(whole, tmp_path):
     shutil.copytree(whole.cache / "index", tmp_path / "index")
     views = {"teacher_text": whole.views()["teacher_text"]}
     give_definitions(views, whole.index)
-    networks, cache = Networks(WEIGHTS), Cache(root=tmp_path, shard_rows=SHARD_ROWS)
+    networks, cache = Networks(whole.weights), Cache(root=tmp_path, shard_rows=SHARD_ROWS)
     plan = make_plan(tmp_path, whole.index, views, networks, SHARD_ROWS)
     assert plan.tasks == [] and plan.pictureless == {"teacher_text": list(range(24))}
     assert plan.parts == [{"teacher_text": list(range(at, at + 8))} for at in (0, 8, 16)]
@@ -459,8 +497,8 @@ def test_an_estimate_counts_descriptions(whole, tmp_path):
     views["teacher_text"].compute = counted
     found = estimate(plan, config.Data(), cache, config.Extract(batch=4), views, networks)
     assert told == [1, 4]  # one to load the network, and a batch of six
-    assert found.bytes == 24 * (384 * 4 + 1) and found.pictures == 0
-    assert found.parts[f"network {MINILM}"] <= found.seconds
+    assert found.bytes == 24 * (WIDTH * 4 + 2 + 1) and found.pictures == 0
+    assert found.parts[f"network {BERT}"] <= found.seconds
     assert list(tmp_path.iterdir()) == [tmp_path / "index"]
 
 
@@ -477,22 +515,22 @@ def test_damage_is_repaired_alone(place):
         Cache(root=place.cache, shard_rows=SHARD_ROWS),
         config.Extract(batch=4),
         lambda index: views,
-        Networks(WEIGHTS),
+        Networks(place.weights),
     )
     assert done.rows == {"teacher_text": 8} and done.left == [] and views["whole"].calls == []
     assert np.allclose(open_view(place.cache, "teacher_text").read(), before, atol=1e-5)
 
 
 class Lengths:
-    """A text encoder that says how long sentences are, and dies where it should."""
+    """A text encoder that says how long sentences are."""
 
-    width, device = 1, torch.device("cpu")
+    width, longest = 1, 99
 
-    def batched(self, items, do):
-        return [do(items)] if items else []
+    def lengths(self, sentences):
+        return [len(one) for one in sentences]
 
     def __call__(self, sentences, pooling):
-        return torch.tensor([[float(len(one))] for one in sentences])
+        return torch.tensor([[float(length)] for length in self.lengths(sentences)])
 
 
 class Mortal(TeacherText):
@@ -514,7 +552,7 @@ class Mortal(TeacherText):
 
 @pytest.mark.parametrize("parts", [0, 1, 2])
 def test_a_kill_between_parts_costs_one_shard(whole, tmp_path, parts):
-    chosen = config.TeacherText(network=MINILM)
+    chosen = config.TeacherText(network=BERT)
     for name in ("killed", "calm"):
         shutil.copytree(whole.cache / "index", tmp_path / name / "index")
     child = os.fork()
@@ -546,15 +584,23 @@ def test_other_processes_give_the_same(whole, tmp_path):
             assert np.allclose(ours.read(array), theirs.read(array), atol=1e-4)
 
 
+def test_the_longest_text_and_none_at_all():
+    view = Mortal(config.TeacherText(network=BERT))
+    long, nothing = view.run(["a" * 40_000, ""], None)
+    assert long.values["tokens"] == 2**15 - 1 and long.values["features"] == [40_000]
+    assert nothing.status == "no_text" and not nothing.values
+    assert [row.status for row in view.run(["", ""], None)] == ["no_text"] * 2
+
+
 def test_text_has_no_key_before_it_knows_the_index(networks):
-    view = TeacherText(config.TeacherText(network=MINILM))
+    view = TeacherText(config.TeacherText(network=BERT))
     with pytest.raises(ValueError, match="'teacher_text' has no key before `give_definitions`"):
         view.key(networks)
 
 
 def test_the_key_hangs_on_who_is_described_how(whole, networks):
     def key(index) -> str:
-        view = TeacherText(config.TeacherText(network=MINILM))
+        view = TeacherText(config.TeacherText(network=BERT))
         view.know(index)
         return view.key(networks)
 
@@ -576,7 +622,7 @@ def test_the_key_hangs_on_who_is_described_how(whole, networks):
 
 def test_the_settings_make_them_beside_the_other_views(whole):
     said = ["data.name=emoset", f"cache.root={whole.cache}", "views.teacher_image.network=resnet18"]
-    settings = load(PARAMS, [*said, f"views.teacher_text.network={MINILM}"])
+    settings = load(PARAMS, [*said, f"views.teacher_text.network={BERT}"])
     views = views_of(settings, whole.index)
     assert list(views)[-2:] == ["teacher_image", "teacher_text"]
     assert len(views["teacher_text"].descriptions) == PICTURES

@@ -123,6 +123,21 @@ def test_scene_is_the_network_on_the_whole_picture(views, networks):
     assert np.abs(row.values["features"] - expected).max() < 1e-4
 
 
+def test_body_and_scene_that_are_padded_keep_the_aspect(networks):
+    """Her box is 341 pixels wide and 512 high: 128 high it is 85 wide, 21 from the left."""
+    crop = Image.fromarray(ASTRONAUT.pixels[0:512, 60:401])
+    page = np.full((128, 128, 3), images.MEAN_GREY, np.uint8)
+    page[:, 21:106] = crop.resize((85, 128), Image.Resampling.BILINEAR)
+    row = with_settings("body", fit="pad").run([ASTRONAUT], networks)[0]
+    expected = resnet_of(networks, page, 128)
+    assert np.abs(row.values["features"] - expected).max() < 1e-4
+    wide = Subject(ASTRONAUT.pixels[:256])
+    page = np.full((224, 224, 3), images.MEAN_GREY, np.uint8)
+    page[56:168] = Image.fromarray(wide.pixels).resize((224, 112), Image.Resampling.BILINEAR)
+    row = with_settings("scene", fit="pad").run([wide], networks)[0]
+    assert np.abs(row.values["features"] - resnet_of(networks, page, 224)).max() < 1e-4
+
+
 # --------------------------------------------------------------------------------------- head
 
 
@@ -485,7 +500,7 @@ def test_a_network_is_loaded_once_and_said_to_be(monkeypatch):
 # --------------------------------------------------------------------------------------- keys
 
 OTHER = {
-    "body": {"network": "resnet18", "size": 96},
+    "body": {"network": "resnet18", "size": 96, "fit": "pad"},
     "head": {
         "network": "resnet18",
         "size": 96,
@@ -502,7 +517,7 @@ OTHER = {
         "score": 0.5,
     },
     "depth": {"network": "Intel/dpt-large", "size": 384, "grid": 4},
-    "scene": {"network": "resnet18", "size": 96},
+    "scene": {"network": "resnet18", "size": 96, "fit": "pad"},
     "labels": {"network": "bert-base-uncased", "pooling": "cls"},
     "words": {"network": "mine"},
 }
@@ -541,6 +556,26 @@ def test_a_label_view_has_no_key_before_its_labels(hashes, name):
 
 def test_the_key_is_the_hash_of_the_parts(hashes):
     assert given()["body"].key(Networks(config.Weights())) == key_of(parts("body"))
+
+
+@pytest.mark.parametrize("name", ["body", "scene"])
+def test_a_view_that_squashes_has_the_key_it_had_before_it_could_pad(hashes, name):
+    """So that caches from then are not stale: the parts as they were, spelt out."""
+    section = getattr(SETTINGS, name)
+    rule = backbones.describe(loaded.find("resnet50", None), "picture")
+    before = {
+        "view": name,
+        "version": 1,
+        "settings": {"network": "resnet50", "size": section.size},
+        "networks": {"resnet50": {"sha256": "resnet50", "rule": rule}},
+        "images": images.RULE,
+        "precision": "float32",
+        "dtype": "float16",
+    }
+    assert key_of(parts(name)) == key_of(before)
+    padding = SETTINGS.model_copy(update={name: section.model_copy(update={"fit": "pad"})})
+    said = differences(parts(name), parts(name, padding))
+    assert said == [f"images.pad: absent -> {images.PAD_RULE}", "settings.fit: absent -> pad"]
 
 
 def test_every_setting_is_tried_below():

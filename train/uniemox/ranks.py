@@ -35,9 +35,7 @@ class World:
         the first; unused: whether a loss may leave out parameters that learn."""
         if self.size == 1:
             return module
-        return DistributedDataParallel(
-            module, broadcast_buffers=False, find_unused_parameters=unused
-        )
+        return DistributedDataParallel(module, find_unused_parameters=unused)
 
     def gather(self, value: Value) -> list[Value]:
         """What each process gives here, in the order of their ranks, for every one of them."""

@@ -354,7 +354,7 @@ def begin(mae: ViTMAEForPreTraining) -> None:
         place.copy_(positions(side, place.shape[-1]))
 
 
-def positions(side: int, width: int) -> Float[Tensor, "1 1+N W"]:
+def positions(side: int, width: int) -> Float[Tensor, "1 T W"]:
     """Of the class token, zeros, and of side x side patches, row by row: a quarter of the width
     each for sin(x f), cos(x f), sin(y f) and cos(y f), with frequencies f = 10000^(-4 i / width) of
     the column x and the row y."""

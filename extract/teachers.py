@@ -90,7 +90,7 @@ class TeacherImage(View):
         whole = (0.0, 0.0, float(width), float(height))
         if not self.settings.crops:
             return np.array([whole], np.float32), np.zeros(1, np.uint8)
-        seed = hashlib.sha256(f"{self.settings.seed} {width} {height} ".encode())
+        seed = hashlib.sha256(f"{self.settings.seed} ".encode())
         seed.update(pixels.tobytes())
         draw = np.random.default_rng(int.from_bytes(seed.digest(), "big"))
         boxes, flips = [], []

@@ -26,6 +26,7 @@ CHECKED = [
         f"train.{name}"
         for name in ("labels", "layers", "losses", "metrics", "ridge", "run", "scores")
     ),
+    *(f"train.uniemox.{name}" for name in ("student", "fusion", "losses", "encoder", "grids")),
 ]
 install_import_hook(CHECKED, "beartype.beartype")
 

@@ -30,10 +30,8 @@ def pretrain(set_: Set = [], file: Params = PARAMS, as_json: Json = False) -> No
 
 
 def _show_pretrain(result: dict[str, Any]) -> None:
-    from pipelines.uniemox.pretrain import in_words
-
     _show_warnings(result)
-    for line in in_words(result):
+    for line in result["said"]:
         out.print(escape(line))
     folder = Results().pretrain
     out.print(f"page: {folder / 'report.html'}")

@@ -10,7 +10,9 @@ from cache.errors import EmocacheError
 from cache.index import Index
 from extract import images
 from extract.backbones import backbones
+from extract.loaded import Networks
 from extract.views import Subject, View
+from extract.weights import config_of
 from pipelines.looks import Look
 from pipelines.settings import Settings
 from pipelines.workplace import networks_of, views_of
@@ -33,11 +35,7 @@ def looks_of(
     views = {name: view for name, view in views_of(settings, index).items() if name in STREAMS}
     views = {name: view for name, view in views.items() if name in opened.info["views"]}
     try:
-        views = {
-            name: view
-            for name, view in views.items()
-            if backbones.get(view.settings.network, "picture").looks
-        }
+        views = {name: view for name, view in views.items() if _can_look(view, networks)}
         for name, view in views.items():
             if view.key(networks) != opened.info["views"][name]["key"]:
                 return [], (
@@ -58,7 +56,7 @@ def _looks(
     rows: Sequence[int],
     scores: np.ndarray,
     views: Mapping[str, View],
-    networks: Any,
+    networks: Networks,
 ) -> list[Look]:
     features, best = opened.features, scores.argmax(axis=1)
     at = torch.as_tensor(list(rows), device=features.device)
@@ -81,6 +79,11 @@ def _looks(
         Look(f"person {row}: {features.labels[best[n]]} {scores[n, best[n]]:.2f}", panels[n])
         for n, row in enumerate(rows)
     ]
+
+
+def _can_look(view: View, networks: Networks) -> bool:
+    network = view.settings.network
+    return backbones.get(network, "picture", config_of(network, networks.settings)).looks
 
 
 def _subject(settings: Settings, index: Index, row: int) -> Subject:

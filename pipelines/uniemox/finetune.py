@@ -6,7 +6,7 @@ results/finetune/metrics.json   numbers of evaluate.split, and what `Results` ha
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +31,7 @@ from train.scores import Scores
 from train.uniemox.descent import Course, descend
 from train.uniemox.encoder import open_encoder
 from train.uniemox.logs import Logs
-from train.uniemox.pictures import Pictures, Split
+from train.uniemox.pictures import Split
 from train.uniemox.ranks import World, joined
 from train.uniemox.settings import Finetune
 
@@ -174,7 +174,9 @@ def _measured(
     columns = [name for name, value in done.history[-1].items() if isinstance(value, int | float)]
     write_csv(out.curves, columns, done.history)
     write_json(out.folder / "finetune.json", result)
-    looks = looks_of_classifier(settings, fit, model, out.folder / "classifier", split)
+    looks = looks_of_classifier(
+        settings, index, fit.source, model, out.folder / "classifier", split
+    )
     finetuned(out.folder, result, done.history, looks)
     out.resume.unlink(missing_ok=True)
     return result
@@ -209,18 +211,11 @@ def _split(name: str) -> Split:
     return name  # type: ignore[return-value]
 
 
-def read_all(source: PictureSource, split: str, batch: int) -> Iterator[Pictures]:
-    """Every picture of a held-out split, in order."""
-    count = source.count(_split(split))
-    batches = [range(at, min(at + batch, count)) for at in range(0, count, batch)]
-    return source.read(_split(split), batches)
-
-
 def _scores(model: Classifier, fit: Fit, split: str, here: World) -> Scores:
     """Of everybody of a split whose picture can be read."""
     rows, scores = [], []
     lost: Counter[str] = Counter()
-    for pictures in read_all(fit.source, split, fit.settings.batch):
+    for pictures in fit.source.all(_split(split), fit.settings.batch):
         lost.update(pictures.lost.values())
         if len(pictures):
             rows.append(pictures.row.numpy())

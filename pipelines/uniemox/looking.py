@@ -2,23 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
+from train.uniemox.classifier import Classifier
 
+from cache.index import Index
 from extract.backbones import load_backbone
 from pipelines.looks import Look
 from pipelines.settings import Settings
+from pipelines.uniemox.pictures import PictureSource
 from train.uniemox.pictures import Pictures
-
-if TYPE_CHECKING:
-    from train.uniemox.classifier import Classifier
-
-    from pipelines.uniemox import finetune, pretrain
-    from train.uniemox.student import Student
+from train.uniemox.student import Student
 
 NAME = "uniemox"
 
@@ -30,24 +28,24 @@ def encoder_in(settings: Settings, folder: Path) -> Any:
 
 
 def looks_of_student(
-    settings: Settings, fit: "pretrain.Fit", student: "Student", folder: Path
+    settings: Settings, index: Index, source: PictureSource, student: Student, folder: Path
 ) -> list[Look]:
     """Of the first held-out pictures: rollout, and Grad-CAM of cos(Y, O) where there is a teacher
     of the picture."""
-    pictures = _first(fit.source, "val", min(fit.settings.pictures, settings.report.looks))
+    pictures = _first(source, "val", min(settings.pretrain.pictures, settings.report.looks))
     if pictures is None:
         return []
     network = encoder_in(settings, folder)
-    streams = ["scene", *([] if "person" in fit.settings.without else ["person"])]
+    streams = ["scene", *([] if "person" in settings.pretrain.without else ["person"])]
     tokens = {name: network(getattr(pictures, name)) for name in streams}
     toward, caption = _toward_teacher(student, tokens, pictures)
-    paths = fit.index.pictures["path"].to_pylist()
+    paths = index.pictures["path"].to_pylist()
     captions = [f"{paths[row]}{caption}" for row in pictures.row.tolist()]
     return _looks(network, pictures, toward, captions, bool(caption))
 
 
 def _toward_teacher(
-    student: "Student", tokens: Mapping[str, Tensor], pictures: Pictures
+    student: Student, tokens: Mapping[str, Tensor], pictures: Pictures
 ) -> tuple[dict[str, Tensor], str]:
     """The gradient of cos(Y, O) by the class token of each stream; zeros without a teacher."""
     if pictures.image is None or student.project is None:
@@ -62,10 +60,15 @@ def _toward_teacher(
 
 
 def looks_of_classifier(
-    settings: Settings, fit: "finetune.Fit", model: "Classifier", folder: Path, split: str
+    settings: Settings,
+    index: Index,
+    source: PictureSource,
+    model: Classifier,
+    folder: Path,
+    split: str,
 ) -> list[Look]:
     """Of the first persons of a split: rollout, and Grad-CAM of the label scored highest."""
-    pictures = _first(fit.source, split, settings.report.looks)
+    pictures = _first(source, split, settings.report.looks)
     if pictures is None:
         return []
     device = next(model.parameters()).device
@@ -73,14 +76,14 @@ def looks_of_classifier(
     best = scores.argmax(dim=1)
     # A linear layer: the gradient of a logit by the class tokens is a row of its weight.
     rows = model.linear.weight.detach().cpu()[best]
-    parts = rows.chunk(len(fit.settings.streams), dim=1)
-    toward = dict(zip(fit.settings.streams, parts, strict=True))
-    labels, paths = fit.index.labels, fit.index.pictures["path"].to_pylist()
+    parts = rows.chunk(len(settings.finetune.streams), dim=1)
+    toward = dict(zip(settings.finetune.streams, parts, strict=True))
+    labels, paths = index.labels, index.pictures["path"].to_pylist()
     captions = []
     for n, row in enumerate(pictures.row.tolist()):
-        true = labels[int(np.argmax(fit.index.targets[row]))]
+        true = labels[int(np.argmax(index.targets[row]))]
         found = labels[int(best[n])]
-        path = paths[int(fit.index.picture_rows[row])]
+        path = paths[int(index.picture_rows[row])]
         captions.append(f"{path}: {true}, predicted {found} {float(scores[n, best[n]]):.2f}")
     return _looks(encoder_in(settings, folder), pictures, toward, captions, True)
 

@@ -48,7 +48,12 @@ def pretrained(
         ],
         [*result["warnings"], *warnings_of(result["note"], result["untrained"])],
         [
-            Section("Losses", table=_losses(result), figures=[_curves(history, result["losses"])]),
+            Section(
+                "Losses",
+                result["said"],
+                _losses(result),
+                [_curves(history, result["losses"])],
+            ),
             *([Section("Held-out pictures", pictures=shown)] if shown else []),
             *_looked(looks),
             Section("Weights", text=result["weights"] or ["No teacher: pixels alone."]),
@@ -100,7 +105,7 @@ def _losses(result: Mapping[str, Any]) -> Table:
     rows = [[TITLES[name], cell(name), cell(f"val_{name}")] for name in ("loss", *result["losses"])]
     for name, title in (
         ("val_mean_pixels", "L1 of the mean training picture"),
-        ("val_visible_pixels", "L1 of the mean of the visible patches"),
+        ("val_visible_pixels", "L1 of the mean colour of the visible patches"),
     ):
         if name in last:
             rows.append([title, "", cell(name)])

@@ -233,6 +233,11 @@ class PictureSource:
         """How many pictures a split has."""
         return len(self.samples.get(split, ()))
 
+    def all(self, split: Split, batch: int) -> Iterator[Pictures]:
+        """Every picture of a held-out split, in order."""
+        count = self.count(split)
+        return self.read(split, [range(n, min(n + batch, count)) for n in range(0, count, batch)])
+
     def read(
         self, split: Split, batches: Sequence[Sequence[int]], epoch: int = HELD_OUT
     ) -> Iterator[Pictures]:

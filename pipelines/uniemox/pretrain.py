@@ -28,9 +28,11 @@ from cache.keys import key_of
 from pipelines.results import Results, plain, write_csv
 from pipelines.settings import Settings
 from pipelines.uniemox.pictures import PictureSource, Sample, Teachers, pictures_of, teachers_of
-from pipelines.wording import percent
+from pipelines.wording import between, percent
 from pipelines.workplace import device_of, index_of
+from train.metrics import bootstrap_mean
 from train.run import versions
+from train.settings import Evaluate
 from train.uniemox.descent import Course, Row, descend
 from train.uniemox.encoder import save_encoder
 from train.uniemox.grids import grid
@@ -116,8 +118,11 @@ def pretrain(
                 progress=progress,
                 after=after,
             )
-        result = describe(fit, student, done, here)
+        result: dict[str, Any] = {}
         if here.first:
+            result = describe(fit, student, done, here)
+            result["held_out"] = held_out(fit, student, settings.evaluate, here)
+            result["said"] = in_words(result)
             _write(settings, out, fit, student, result, done.history)
     return result
 
@@ -222,6 +227,39 @@ def describe(fit: Fit, student: Student, done: Course, here: World) -> dict[str,
     )
 
 
+def held_out(
+    fit: Fit, student: Student, settings: Evaluate, here: World
+) -> dict[str, dict[str, float]]:
+    """The pixel error of hidden patches over the held-out pictures, and what share it is of that of
+    the mean training picture and of that of the mean visible colour, each with an interval by
+    bootstrap over pictures; {} without a decoder or held-out pictures."""
+    parts, rows = [], []
+    for pictures in fit.source.all("val", fit.settings.batch):
+        if len(pictures) and (found := student.errors(pictures.to(here.device))):
+            parts.append(np.stack([value.cpu().numpy() for value in found.values()], axis=1))
+            rows.append(pictures.row.numpy())
+    if not parts:
+        return {}
+    own, mean, visible = np.concatenate(parts).astype(np.float64).T
+    ones = np.ones_like(own)
+    # A mean of ratios weighted by what stands below is the ratio of the means.
+    found = bootstrap_mean(
+        np.stack([own, own / mean, own / visible], axis=1),
+        np.concatenate(rows),
+        np.stack([ones, mean, visible], axis=1),
+        settings.bootstrap,
+        settings.confidence,
+        settings.seed,
+        np.inf,
+    )
+    names = ("pixels", "of_mean_picture", "of_visible")
+    return {
+        name: dict(zip(("value", "low", "high"), found.interval(column), strict=True))
+        | {"n": len(own)}
+        for column, name in enumerate(names)
+    }
+
+
 def in_words(result: Mapping[str, Any]) -> list[str]:
     """The outcome in sentences."""
     last, pictures = result["last"], result["pictures"]
@@ -230,13 +268,17 @@ def in_words(result: Mapping[str, Any]) -> list[str]:
     if f"val_{result['losses'][0]}" in last:
         held = ", ".join(f"{name} {last[f'val_{name}']:.4f}" for name in result["losses"])
         said.append(f"held out, N {pictures['val']:,}: {held}")
-    if "val_mean_pixels" in last:
-        ratio = last["val_pixels"] / last["val_mean_pixels"]
-        said.append(
-            f"pixel error of hidden patches: {percent(ratio)} of that of the mean training "
-            f"picture, {percent(last['val_pixels'] / last['val_visible_pixels'])} of that of the "
-            "mean of the visible patches"
-        )
+    if held := result["held_out"]:
+        for name, guess in (
+            ("of_mean_picture", "the mean training picture"),
+            ("of_visible", "the mean colour of the visible patches"),
+        ):
+            one = held[name]
+            ends = between(one["low"], one["high"], percent)
+            said.append(
+                f"pixel error of hidden patches: {percent(one['value'])} ({ends}) of that of "
+                f"{guess}, N {one['n']:,}"
+            )
     return said
 
 
@@ -261,7 +303,7 @@ def _write(
     columns = [name for name in history[-1] if isinstance(history[-1][name], int | float)]
     write_csv(out / "curves.csv", columns, history)
     write_json(out / "pretrain.json", result)
-    looks = looks_of_student(settings, fit, student, out)
+    looks = looks_of_student(settings, fit.index, fit.source, student, out)
     pretrained(out, result, history, looks)
     Results(out).resume.unlink(missing_ok=True)
 

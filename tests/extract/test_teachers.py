@@ -179,8 +179,14 @@ def test_crops_hang_on_pixels_and_seed_alone():
     assert np.array_equal(seen_by(image_view(crops=3), pixels)[1], flips[:3])
     assert not np.array_equal(seen_by(image_view(crops=8), other)[0], boxes)
     assert not np.array_equal(seen_by(image_view(crops=8, seed=1), pixels)[0], boxes)
-    turned = pixels.reshape(60, 40, 3)  # the same bytes, the other way up
-    assert not np.array_equal(seen_by(image_view(crops=8), turned)[0], boxes)
+
+
+def test_crops_of_one_picture_stay_what_they_are():
+    """A cache goes on where it stopped: other crops are another `version` of the view."""
+    pixels = np.arange(60 * 40 * 3).astype(np.uint8).reshape(40, 60, 3)
+    boxes, flips = seen_by(image_view(crops=3), pixels)
+    assert boxes.tolist() == [[2, 8, 28, 31], [11, 6, 43, 40], [10, 10, 41, 39]]
+    assert flips.tolist() == [1, 1, 0]
 
 
 def test_features_of_a_crop_are_those_of_the_backbone_on_it(networks, resnet):
@@ -608,16 +614,22 @@ def test_the_key_hangs_on_who_is_described_how(whole, networks):
     said = pictures["attributes"].to_pylist()
     assert key(whole.index) == key(whole.index)
     keys = {key(whole.index)}
-    for texts in (
-        ["", *said[1:]],
-        [json.dumps({"scene": "wood"}), *said[1:]],
-        [said[1], said[0], *said[2:]],
-    ):
+    one, other = whole.rows(12, 13)  # of val: the same texts, exchanged
+    swapped = list(said)
+    swapped[one], swapped[other] = said[other], said[one]
+    for texts in (["", *said[1:]], [json.dumps({"scene": "wood"}), *said[1:]], swapped):
         at = pictures.schema.get_field_index("attributes")
         table = pictures.set_column(at, "attributes", [texts])
         keys.add(key(replace(whole.index, pictures=table)))
     keys.add(key(replace(whole.index, persons=whole.index.persons.slice(1))))
     assert len(keys) == 5
+
+
+def test_the_decoder_is_no_part_of_the_texts_key(whole, networks):
+    views = whole.views()
+    give_definitions(views, whole.index)
+    assert views["teacher_text"].parts(networks)["images"] == {}
+    assert views["teacher_image"].parts(networks)["images"] == images.RULE
 
 
 def test_the_settings_make_them_beside_the_other_views(whole):

@@ -17,6 +17,14 @@ def pixel_loss(
     return (error * hidden).sum() / hidden.sum()
 
 
+def pixel_errors(
+    predicted: Float[Tensor, "B N P"], target: Float[Tensor, "B N P"], hidden: Float[Tensor, "B N"]
+) -> Float[Tensor, " B"]:
+    """`pixel_loss` of each row; it is their mean, as all rows have as many hidden patches."""
+    error = (predicted.float() - target.float()).square().mean(-1)
+    return (error * hidden).sum(-1) / hidden.sum(-1)
+
+
 def similarity_loss(
     fused: Float[Tensor, "B D"],
     image: Float[Tensor, "B D"],

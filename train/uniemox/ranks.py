@@ -65,10 +65,10 @@ def apart(model: nn.Module) -> AbstractContextManager[None]:
 def joined(device: torch.device | str) -> Iterator[World]:
     """This process among those that torchrun started; alone where there are no others.
 
-    device: "cuda" is the GPU of LOCAL_RANK where there are several. The process group is closed at
-    the end, but by who opened it: one `joined` may stand within another. An error in one process
-    ends the others too, by the closed connection or by torchrun. Raises SettingsError for an
-    environment that torchrun has not made, or too few GPUs.
+    device: "cuda" is the GPU of LOCAL_RANK where there are several. One `joined` may stand within
+    another, and the outermost closes the process group; stand it around all that a command does,
+    since a group that is opened again can hang. Where one process has an error, torchrun ends the
+    others. Raises SettingsError for an environment that torchrun has not made, or too few GPUs.
     """
     device = torch.device(device)
     size = int(os.environ.get("WORLD_SIZE", "1"))
@@ -83,7 +83,7 @@ def joined(device: torch.device | str) -> Iterator[World]:
     try:
         yield World(device, dist.get_rank(), dist.get_world_size())
     except BaseException:
-        # NCCL waits for the others here, who wait for this one; torchrun ends them instead.
+        # NCCL would wait here for the others, who wait for this one.
         if device.type != "cuda":
             dist.destroy_process_group()
         raise

@@ -13,7 +13,14 @@ from transformers import ViTMAEConfig, ViTMAEForPreTraining
 from cache.errors import SettingsError
 from train.uniemox.encoder import MEAN, STD, open_start, shape_of, statistics_in
 from train.uniemox.fusion import FUSIONS
-from train.uniemox.losses import image_loss, normalised, pixel_loss, similarity_loss, spread
+from train.uniemox.losses import (
+    image_loss,
+    normalised,
+    pixel_errors,
+    pixel_loss,
+    similarity_loss,
+    spread,
+)
 from train.uniemox.pictures import Pictures
 from train.uniemox.settings import Pretrain, Stream
 
@@ -128,9 +135,28 @@ class Student(nn.Module):
             }
         seen = self.see(pictures)
         means = self._losses(seen, pictures)
-        for name, guess in zip(guesses, self._guesses(seen), strict=False):
-            means[name] = pixel_loss(guess, self.target(seen), seen.hidden)
+        if guesses:
+            target = self.target(seen)
+            for name, guess in zip(guesses, self._guesses(target, seen.hidden), strict=True):
+                means[name] = pixel_loss(guess, target, seen.hidden)
         return {name: value * len(pictures) for name, value in means.items()}
+
+    @torch.no_grad()
+    def errors(self, pictures: Pictures) -> dict[str, Float[Tensor, " B"]]:
+        """Picture by picture, pixels, mean_pixels and visible_pixels of `measure`. Empty without a
+        decoder."""
+        if "pixels" not in self.active:
+            return {}
+        seen = self.see(pictures)
+        target = self.target(seen)
+        mean, visible = self._guesses(target, seen.hidden)
+        guesses = {"pixels": self.predict(seen), "mean_pixels": mean, "visible_pixels": visible}
+        return {
+            name: pixel_errors(guess, target, seen.hidden)
+            .unflatten(0, (len(self.streams), -1))
+            .mean(0)
+            for name, guess in guesses.items()
+        }
 
     def groups(self) -> list[dict[str, Any]]:
         """Parameters for AdamW: weight decay for the matrices of linear layers and of the patches,
@@ -254,17 +280,18 @@ class Student(nn.Module):
         terms = [getattr(weights, name) * value for name, value in found.items()]
         return {"loss": torch.stack(terms).sum(), **found}
 
-    def _guesses(self, seen: Seen) -> tuple[Tensor, Tensor]:
+    def _guesses(
+        self, target: Float[Tensor, "M N P"], hidden: Float[Tensor, "M N"]
+    ) -> tuple[Float[Tensor, "M N P"], Float[Tensor, "M N P"]]:
         """Of the mean picture, and of the mean colour of the visible patches."""
-        target = self.target(seen)
         mean = self.mae.patchify(self.mean_picture[: len(self.streams)])
-        visible = (1 - seen.hidden)[..., None]
+        visible = (1 - hidden)[..., None]
         patch = (target * visible).sum(1, keepdim=True) / visible.sum(1, keepdim=True)
-        colour = patch.unflatten(-1, (-1, 3)).mean(2, keepdim=True)
-        each = len(target) // len(self.streams)
+        pixels = patch.unflatten(-1, (-1, 3))
+        colour = pixels.mean(2, keepdim=True).expand_as(pixels).flatten(2)
         return (
-            mean.repeat_interleave(each, dim=0),
-            colour.expand(-1, -1, target.shape[-1] // 3, -1).flatten(2).expand_as(target),
+            mean.repeat_interleave(len(target) // len(self.streams), dim=0),
+            colour.expand_as(target),
         )
 
     def _pixels(self, pictures: Pictures) -> Float[Tensor, "M 3 S S"]:

@@ -1,6 +1,7 @@
 """`emocache pretrain`, from pictures to an encoder that stage 1 runs."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -163,5 +164,5 @@ def test_the_command_tells_the_outcome_and_how_to_use_it(prepared, capsys, monke
     said = capsys.readouterr().out
     assert end.value.code in (None, 0)
     assert "held out, N 4: pixels" in said
-    assert "of that of the mean training picture" in said
+    assert re.search(r"[\d.]+ % \(.*\) of that of the mean training picture, N 4", said)
     assert "--set weights.folder=results/pretrain --set views.scene.network=uniemox" in said

@@ -1,6 +1,7 @@
 """The encoder's folder, as transformers and timm read it, and folders opened."""
 
 import json
+import logging
 import os
 from functools import partial
 from pathlib import Path
@@ -165,10 +166,29 @@ def test_an_encoder_without_a_name_is_not_written(learned, tmp_path):
     assert not (tmp_path / "uniemox").exists()
 
 
-def test_transformers_says_nothing_of_its_own(learned, folder, capfd):
+def test_transformers_says_nothing_of_its_own(learned, folder, tmp_path, capfd, monkeypatch):
+    learned.mae.save_pretrained(tmp_path / "mae")
+    logger, said = logging.getLogger("transformers"), []
+    monkeypatch.setattr(logger, "handlers", [Keep(said)])
+    monkeypatch.setattr(logger, "level", logging.INFO)
+    capfd.readouterr()
     save_encoder(learned, folder, ABOUT)
     open_encoder(folder)
+    open_encoder(tmp_path / "mae")  # of which it has much to say
+    assert not said
     assert capfd.readouterr() == ("", "")
+    assert logger.level == logging.INFO
+
+
+class Keep(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self, said: list[str]):
+        super().__init__()
+        self.said = said
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(record.getMessage())
 
 
 # -------------------------------------------------------------------------- opened

@@ -432,6 +432,7 @@ def test_a_coarser_arithmetic_says_nearly_the_same_in_float32(dtype):
     with torch.autocast("cpu", dtype):
         coarse = model(some)
         measured = model.measure(some)
+        assert model.fused(model.see(some)).dtype == torch.float32
     coarse["loss"].backward()
     for name, value in coarse.items():
         assert value.dtype == measured[name].dtype == torch.float32
@@ -712,3 +713,14 @@ def test_a_start_that_is_not_there_is_refused(tmp_path):
 
 def test_the_teachers_width_is_that_of_y():
     assert student().fused(student().see(pictures())).shape == (8, D)
+
+
+def test_errors_picture_by_picture_have_the_means_that_measure_sums_up():
+    network, some = student(), pictures()
+    network.learn_mean([some])
+    sums, errors = network.measure(some), network.errors(some)
+    assert set(errors) == {"pixels", "mean_pixels", "visible_pixels"}
+    for name, each in errors.items():
+        assert each.shape == (len(some),)
+        assert torch.allclose(each.sum(), sums[name], rtol=1e-5)
+    assert errors["pixels"].std() > 0

@@ -113,7 +113,7 @@ def of_coco(place: Path, epochs: int) -> dict[str, Any]:
             f"weights.untrained=[{CLIP}]",
             "views.scene.network=null",
             f"pretrain.epochs={epochs}",
-            "pretrain.warmup=5",
+            "pretrain.warmup=3",
             "pretrain.batch=32",
             "pretrain.without=[]",
         ],

@@ -129,9 +129,10 @@ class View:
         return found
 
     def _check_size(self, identities: Mapping[str, Any]) -> None:
-        patch = identities[self.settings.network]["rule"].get("patch")
+        network = getattr(self.settings, "network", "")  # a view of detections has none
+        patch = identities[network]["rule"].get("patch") if network else None
         if patch and self.kind == "picture":
-            check_side(self.settings.size, patch, self.settings.network, f"views.{self.name}.size")
+            check_side(self.settings.size, patch, network, f"views.{self.name}.size")
 
     def spec(self, networks: Networks) -> ViewSpec:
         """The view's layout in the store; loads its networks to learn their widths."""

@@ -29,7 +29,7 @@ from pipelines.workplace import device_of, index_of
 from train.run import versions
 from train.scores import Scores
 from train.uniemox.descent import Course, descend
-from train.uniemox.encoder import open_encoder
+from train.uniemox.encoder import open_encoder, statistics_in
 from train.uniemox.logs import Logs
 from train.uniemox.pictures import Split
 from train.uniemox.ranks import World, joined
@@ -96,7 +96,8 @@ def finetune(settings: Settings, progress: Progress = lambda *_: None) -> dict[s
     out = Results(Results().finetune)
     with joined(device_of(settings)) as here:
         torch.manual_seed(own.seed)
-        model = Classifier(vit, len(index.labels), own).to(here.device)
+        statistics = statistics_in(weights.path)
+        model = Classifier(vit, index.labels, own, statistics).to(here.device)
         by_accuracy = (lambda row: row["val_accuracy"]) if own.select == "val" else None
         with Logs(out.folder, own) as logs:
             done = descend(
@@ -170,7 +171,7 @@ def _measured(
     result["said"] = in_words(result)
     about = {name: result[name] for name in ("dataset", "note", "cache_key", "seed", "weights")}
     about["name"] = f"{fit.weights.name}, fine-tuned on {index.dataset}"
-    model.save(out.folder / "classifier", {**about, "labels": list(index.labels)})
+    model.save(out.folder / "classifier", about)
     columns = [name for name, value in done.history[-1].items() if isinstance(value, int | float)]
     write_csv(out.curves, columns, done.history)
     write_json(out.folder / "finetune.json", result)

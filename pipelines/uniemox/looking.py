@@ -77,7 +77,7 @@ def looks_of_classifier(
     # A linear layer: the gradient of a logit by the class tokens is a row of its weight.
     rows = model.linear.weight.detach().cpu()[best]
     parts = rows.chunk(len(settings.finetune.streams), dim=1)
-    toward = dict(zip(settings.finetune.streams, parts, strict=True))
+    toward: dict[str, Tensor] = dict(zip(settings.finetune.streams, parts, strict=True))
     labels, paths = index.labels, index.pictures["path"].to_pylist()
     captions = []
     for n, row in enumerate(pictures.row.tolist()):

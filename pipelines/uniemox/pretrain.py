@@ -243,7 +243,7 @@ def held_out(
     own, mean, visible = np.concatenate(parts).astype(np.float64).T
     ones = np.ones_like(own)
     # A mean of ratios weighted by what stands below is the ratio of the means.
-    found = bootstrap_mean(
+    drawn = bootstrap_mean(
         np.stack([own, own / mean, own / visible], axis=1),
         np.concatenate(rows),
         np.stack([ones, mean, visible], axis=1),
@@ -254,7 +254,7 @@ def held_out(
     )
     names = ("pixels", "of_mean_picture", "of_visible")
     return {
-        name: dict(zip(("value", "low", "high"), found.interval(column), strict=True))
+        name: dict(zip(("value", "low", "high"), drawn.interval(column), strict=True))
         | {"n": len(own)}
         for column, name in enumerate(names)
     }

@@ -20,11 +20,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import ViTModel
 from transformers.models.vit.modeling_vit import ViTLayer
+from transformers.utils import logging as transformers_logging
 
 from cache.errors import CacheError, DataError, FormatError
 from cache.files import discard, make_folder, sync, write_atomic, write_json, writing_to
 from cache.paths import aside
-from train.uniemox.encoder import MEAN, STD, open_encoder, save_vit, statistics_in
+from train.uniemox.encoder import MEAN, STD, open_encoder, statistics_in
 from train.uniemox.pictures import Pictures
 from train.uniemox.settings import Finetune
 
@@ -37,7 +38,7 @@ AGAIN = "run `emocache finetune` again"
 class Classifier(nn.Module):
     """Labels of a person in a picture, from the class tokens t of one encoder.
 
-        logits = W [t(scene); t(person)] + b         of `streams`; W starts as normal(0, .01), b as 0
+        logits = W [t(scene); t(person)] + b         of `streams`; first W is normal(0, .01), b 0
         L = -sum_c y_c log softmax(logits)_c         mean over the batch
 
     In training, pictures are mixed in pairs by mixup or cutmix, both streams of a picture with
@@ -77,6 +78,7 @@ class Classifier(nn.Module):
         draws = torch.Generator().manual_seed(settings.seed)
         nn.init.normal_(self.linear.weight, std=0.01, generator=draws)
         nn.init.zeros_(self.linear.bias)
+        self.statistics = statistics
         for name, given in zip(("mean", "std"), statistics, strict=True):
             value = torch.tensor([*given], dtype=torch.float32)
             self.register_buffer(name, value[:, None, None], persistent=False)
@@ -164,8 +166,7 @@ class Classifier(nn.Module):
         with writing_to(folder):
             make_folder(folder.parent)
             shutil.rmtree(made, ignore_errors=True)
-            statistics = [value.flatten().tolist() for value in (self.mean, self.std)]
-            save_vit(self.encoder, made / ENCODER, about, (statistics[0], statistics[1]))
+            self._save_encoder(made / ENCODER, about)
             state = self.linear.state_dict()
             data = save_tensors({name: value.cpu().contiguous() for name, value in state.items()})
             write_atomic(made / LINEAR, data)
@@ -212,6 +213,32 @@ class Classifier(nn.Module):
         model = cls(encoder, info["labels"], settings, statistics_in(folder / ENCODER))
         model.linear.load_state_dict(load_tensors(data))
         return model.to(device).eval(), info
+
+    def _save_encoder(self, folder: Path, about: Mapping[str, Any]) -> None:
+        bars = transformers_logging.is_progress_bar_enabled()
+        transformers_logging.disable_progress_bar()
+        try:
+            self.encoder.save_pretrained(folder)
+        finally:
+            if bars:
+                transformers_logging.enable_progress_bar()
+        for path in sorted(folder.iterdir()):  # again, so that it is on the disk for sure
+            data = path.read_bytes()
+            path.unlink()
+            write_atomic(path, data)
+        preprocessing = {
+            "image_processor_type": "ViTImageProcessor",
+            "do_resize": True,
+            "size": {"height": self.size, "width": self.size},
+            "resample": 2,  # bilinear, as Pillow counts
+            "do_rescale": True,
+            "rescale_factor": 1 / 255,
+            "do_normalize": True,
+            "image_mean": list(self.statistics[0]),
+            "image_std": list(self.statistics[1]),
+        }
+        write_json(folder / "preprocessor_config.json", preprocessing)
+        write_json(folder / "emocache.json", about)
 
     def _pixels(self, pictures: Pictures) -> Float[Tensor, "B K3 S S"]:
         streams = [getattr(pictures, name) for name in self.settings.streams]

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.slow
 
 STAGES = ["prepare", "extract", "train", "evaluate", "report"]
 STUDIES = "pipelines/studies/dvc.yaml"
+UNIEMOX = "pipelines/uniemox/dvc.yaml"
 VIEWS = ("body", "head", "objects", "depth", "scene", "labels")
 
 
@@ -107,6 +108,12 @@ def test_studies_run_when_asked_for_and_not_otherwise(clone):
     assert "studies" not in dvc(clone, "repro", "--dry").said
     asked = dvc(clone, "repro", "--dry", STUDIES)
     assert ran(asked) == [f"{STUDIES}:{name}" for name in ("sweep", "tune", "tables", "crossval")]
+
+
+def test_uniemox_is_fitted_when_asked_for_and_not_otherwise(clone):
+    assert "uniemox" not in dvc(clone, "repro", "--dry").said
+    asked = dvc(clone, "repro", "--dry", UNIEMOX)
+    assert ran(asked) == [f"{UNIEMOX}:{name}" for name in ("pretrain", "finetune")]
 
 
 def test_tables_are_a_stage_that_fits_only_what_changed(clone, no_networks):

@@ -121,7 +121,7 @@ def test_the_first_weights_are_small_and_of_the_seed():
     labels = [str(n) for n in range(200)]
     one, two = (Classifier(encoder, labels, settings()).linear for _ in range(2))
     assert torch.equal(one.weight, two.weight) and not one.bias.any()
-    assert float(one.weight.std()) == pytest.approx(0.01, rel=0.05)
+    assert one.weight.std().item() == pytest.approx(0.01, rel=0.05)
     other = Classifier(encoder, labels, settings(seed=1)).linear
     assert not torch.equal(one.weight, other.weight)
 
@@ -244,7 +244,7 @@ def test_training_mixes_and_leaves_the_pictures_as_they_were():
     losses = set()
     for seed in range(3):
         np.random.seed(seed)
-        losses.add(float(model.train()(given)["loss"]))
+        losses.add(model.train()(given)["loss"].item())
     assert len(losses) == 3 and torch.equal(given.scene, before)
 
 

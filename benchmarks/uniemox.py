@@ -114,7 +114,6 @@ def of_coco(place: Path, epochs: int) -> dict[str, Any]:
             "views.scene.network=null",
             f"pretrain.epochs={epochs}",
             "pretrain.warmup=3",
-            "pretrain.batch=32",
             "pretrain.without=[]",
         ],
     )
@@ -164,7 +163,8 @@ def faces_table(folder: Path, train: int, valid: int) -> None:
     """Faces as PNG, and persons.jsonl with their shares of votes. train, valid: how many."""
     lines = []
     for file, count in (("Train", train), ("Valid", valid)):
-        arrays = np.load(FERPLUS / f"ferplus_FER2013{file}.npz")
+        with np.load(FERPLUS / f"ferplus_FER2013{file}.npz") as packed:
+            arrays = {name: packed[name] for name in ("images", "votes")}  # unpacked once
         order = np.random.default_rng(0).permutation(len(arrays["images"]))
         kept = 0
         for at in order:
@@ -451,7 +451,7 @@ def main() -> None:
     parts = ["coco", "faces", "epoch"]
     parser.add_argument("--parts", nargs="+", default=parts, choices=[*parts, "step"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--coco-epochs", type=int, default=60)
+    parser.add_argument("--coco-epochs", type=int, default=30)
     parser.add_argument("--faces", type=int, default=4000, help="of train")
     parser.add_argument("--valid", type=int, default=2000, help="faces of FER+ valid, at most")
     parser.add_argument("--face-epochs", type=int, default=15)

@@ -249,7 +249,7 @@ def test_untrained_tells_words_apart_and_ignores_padding(architecture, monkeypat
     assert alike(together[:1], network(["joy"])) and alike(together[0], together[2])
     assert not torch.allclose(together[0], together[1], atol=0.05)
     assert network.preprocessing["tokens"] == "hashed words"
-    assert network.lengths(["joy", "word " * 40]) == [3, 42]
+    assert network.lengths(["joy", "word " * 40, "word " * 600]) == [3, 42, 602]
 
 
 def test_untrained_clip_takes_the_last_token_of_each_sentence(monkeypatch):
@@ -263,6 +263,14 @@ def test_untrained_clip_takes_the_last_token_of_each_sentence(monkeypatch):
         hidden = network.model(input_ids=tokens["input_ids"]).last_hidden_state
         expected = network.model.text_projection(hidden[[0, 1], [2, 7]])
     assert alike(network(sentences), expected)
+
+
+def test_a_known_name_keeps_its_shape_where_a_folder_is_called_so_too(tmp_path, monkeypatch):
+    name = small(monkeypatch, "clip")
+    model_of("clip").config.save_pretrained(tmp_path / name)
+    monkeypatch.setitem(SHAPES, name, ("clip", SHAPES[name][1] | {"projection_dim": 20}))
+    monkeypatch.chdir(tmp_path)
+    assert ClipText(untrained(name)).width == 20
 
 
 # ------------------------------------------------------------------------------------ refusals

@@ -19,7 +19,7 @@ from extract.backbones import backbones, load_backbone
 from extract.backbones.clip_text import ClipText
 from extract.backbones.resnet import ResNet
 from extract.backbones.timm_models import Timm
-from extract.backbones.vision import SHAPES, TOWERS, Vision, config_for, shape_of
+from extract.backbones.vision import SHAPES, TOWERS, Vision, check_side, config_for, shape_of
 from extract.loaded import Networks
 from extract.settings import Weights as WeightsSettings
 from extract.views import Subject, make_views
@@ -181,6 +181,12 @@ def test_a_size_between_patches_is_refused_with_those_that_fit(tower):
         tower.network(several(44))
     with pytest.raises(SettingsError, match=r"patches of 8 pixels.* = 34 .*: set it to 32 or 40$"):
         tower.network(several(34))
+
+
+def test_of_the_sizes_that_fit_those_too_small_for_a_view_are_not_told():
+    check_side(42, 14, "a network", "views.head.size")
+    with pytest.raises(SettingsError, match=r"^a network .*views.head.size = 33 .*: set it to 42$"):
+        check_side(33, 14, "a network", "views.head.size")
 
 
 def test_what_a_network_is_stands_in_its_rule(tower):
@@ -362,6 +368,15 @@ def test_untrained_of_a_folders_shape(tmp_path):
     assert load_backbone(name, settings, kind="picture").preprocessing != before
 
 
+def test_a_known_name_keeps_its_shape_where_a_folder_is_called_so_too(tmp_path, monkeypatch):
+    name = "facebook/dinov2-small"
+    transformers.ViTConfig(**MODELS["vit"][2]).save_pretrained(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    settings = WeightsSettings(source=["untrained"], untrained=[name])
+    network = load_backbone(name, settings, kind="picture")
+    assert network.architecture == "dinov2" and network.width == 384
+
+
 def test_untrained_of_no_known_shape_is_refused():
     with pytest.raises(SettingsError, match=r"cannot run untrained: choose views.<view>.network"):
         Vision(untrained("facebook/dinov2-of-no-known-shape"))
@@ -403,6 +418,16 @@ def test_views_run_on_uniemox_as_on_any_backbone(uniemox):
         said = views[name].spec(networks)
         assert said.arrays["features"].shape == (32,)
         assert [one["name"] for one in said.weights] == ["UniEmoX of a test"]
+
+
+def test_a_view_runs_on_a_folder_of_any_name(uniemox):
+    settings = uniemox[1]
+    (settings.folder / "uniemox").rename(settings.folder / "mine")
+    view, networks = views_of("mine", 64)["scene"], Networks(settings)
+    assert len(view.key(networks)) == 64
+    assert view.run([ASTRONAUT], networks)[0].values["features"].shape == (32,)
+    with pytest.raises(SettingsError, match="no backbone named 'yours'; did you mean"):
+        views_of("yours", 64)["scene"].key(networks)
 
 
 def test_another_uniemox_is_another_key(uniemox):
@@ -588,6 +613,12 @@ def test_timm_takes_other_sizes_where_the_model_does(tmp_path):
     state = load_file(tmp_path / "model.safetensors")
     fixed.load_state_dict(checkpoint_filter_fn(state, fixed))  # positions resampled, for good
     assert close(network(several(96)), timm_features(fixed.eval(), several(96)))
+    usual = Timm(untrained("timm/vit_tiny_patch16_224"))  # which keeps to one size if not told
+    free = timm.create_model("vit_tiny_patch16_224", num_classes=0, dynamic_img_size=True)
+    free.load_state_dict(usual.model.state_dict())
+    pixels = by_hand(several(96), dict(zip(PIXELS, (*IMAGENET, 1 / 255), strict=True)))
+    with torch.inference_mode():
+        assert close(usual(several(96)), free.eval()(pixels))
     with pytest.raises(SettingsError, match=r"views.<view>.size = 100 .*: set it to 96 or 112"):
         network(several(100))
     with pytest.raises(SettingsError, match=r"refuses pictures of \(128, 128\).*views.<view>.size"):
@@ -620,8 +651,7 @@ def test_timm_is_found_by_its_config_and_refuses_tensors_that_do_not_fit(tmp_pat
 def test_timm_untrained_by_name():
     network = Timm(untrained("timm/test_vit.r160_in1k"))
     assert network.preprocessing["mean"] == IMAGENET[0]
-    assert torch.equal(
-        network(several(160)), Timm(untrained("timm/test_vit.r160_in1k"))(several(160))
-    )
+    again = Timm(untrained("timm/test_vit.a_tag_of_no_weights"))
+    assert torch.equal(network(several(160)), again(several(160)))
     with pytest.raises(SettingsError, match=r"timm has no model 'test_vti'; did you mean 'test_vi"):
         Timm(untrained("timm/test_vti"))

@@ -31,7 +31,7 @@ from train.uniemox.settings import Finetune
 
 FORMAT = 1
 TOKENS = ("cls_token", "mask_token", "position_embeddings")
-ENCODER, LINEAR, ABOUT = "encoder", "linear.safetensors", "classifier.json"
+ENCODER, LINEAR, ABOUT = "uniemox", "linear.safetensors", "classifier.json"
 AGAIN = "run `emocache finetune` again"
 
 
@@ -156,7 +156,7 @@ class Classifier(nn.Module):
     def save(self, folder: Path | str, about: Mapping[str, Any]) -> None:
         """Write it in place of what the folder held, whole or not at all:
 
-        encoder/              as `train.uniemox.encoder` writes it, a backbone like any other
+        uniemox/              as `train.uniemox.encoder` writes it, a backbone like any other
         linear.safetensors    weight (C, K W), bias (C)
         classifier.json       labels, streams, settings, size, and `about`: plain values, of which
                               "name" says what it is
@@ -247,7 +247,7 @@ class Classifier(nn.Module):
     def _target(self, pictures: Pictures) -> Float[Tensor, "B C"]:
         if pictures.target is None:
             raise DataError(
-                "these pictures have no labels to fit a classifier on: set data.dataset to one "
+                "these pictures have no labels to fit a classifier on: set data.name to one "
                 "that has, and run `emocache prepare`"
             )
         return pictures.target
@@ -277,6 +277,8 @@ def mix(
     return torch.cat([own * some + (1 - own) * some.flip(0), target[even:]])
 
 
-def _leave_out(rate: float, block: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> Tensor:
+def _leave_out(
+    rate: float, block: nn.Module, given: tuple[Any, ...], output: Float[Tensor, "B N W"]
+) -> Float[Tensor, "B N W"]:
     """A forward hook: stochastic depth (Huang et al. 2016)."""
     return given[0] + drop_path(output - given[0], rate, block.training)

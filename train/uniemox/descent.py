@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ Row = dict[str, int | float]  # of the history
 Places = list[int]  # of pictures in a split: a batch
 
 
+@runtime_checkable
 class Task(Protocol):
     """A module (nn.Module) that learns from pictures.
 

@@ -174,7 +174,7 @@ def test_a_picture_is_predicted_alike_whatever_its_neighbours():
 
 
 def test_pictures_without_labels_are_refused():
-    with pytest.raises(DataError, match=r"no labels.*data\.dataset"):
+    with pytest.raises(DataError, match=r"no labels.*data\.name"):
         classifier().measure(replace(pictures(), target=None))
 
 
@@ -370,11 +370,11 @@ def test_it_comes_back_from_its_folder(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["classifier"]
     assert sorted(first) == [
         "classifier.json",
-        "encoder/config.json",
-        "encoder/emocache.json",
-        "encoder/model.safetensors",
-        "encoder/preprocessor_config.json",
         "linear.safetensors",
+        "uniemox/config.json",
+        "uniemox/emocache.json",
+        "uniemox/model.safetensors",
+        "uniemox/preprocessor_config.json",
     ]
 
 
@@ -385,7 +385,7 @@ def contents(folder):
 
 def test_transformers_opens_its_encoder(tmp_path):
     model = saved(tmp_path)
-    folder = tmp_path / "classifier/encoder"
+    folder = tmp_path / "classifier/uniemox"
     oracle = ViTModel.from_pretrained(folder, add_pooling_layer=False)
     assert same(oracle, model.encoder)
     known = json.loads((folder / "preprocessor_config.json").read_text())
@@ -414,6 +414,6 @@ def test_another_format_and_a_damaged_encoder_are_refused(tmp_path):
     with pytest.raises(FormatError, match="format 99"):
         Classifier.load(folder)
     about.write_text(json.dumps(info))
-    (folder / "encoder/model.safetensors").write_bytes(b"damaged")
-    with pytest.raises(WeightsError, match="encoder"):
+    (folder / "uniemox/model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(WeightsError, match="uniemox"):
         Classifier.load(folder)

@@ -32,7 +32,6 @@ SIZES = {
     "large": (1024, 24, 16),
 }
 STREAMS: tuple[Stream, ...] = ("scene", "person")
-LOSSES = ("pixels", "similarity", "image")
 TAUGHT = {"similarity", "image"}  # those that need teachers
 DECODER = (  # what two decoders must share, as `encoder.SHAPE`
     "decoder_hidden_size",
@@ -79,11 +78,10 @@ class Student(nn.Module):
     def __init__(self, settings: Pretrain, width: int | None = None):
         super().__init__()
         self.settings = settings
-        self.active = tuple(
-            name
-            for name in LOSSES
-            if name not in settings.without and getattr(settings.weights, name) > 0
-        )
+        own = settings.weights
+        every = {"pixels": own.pixels, "similarity": own.similarity, "image": own.image}
+        self.weights = {n: w for n, w in every.items() if w > 0 and n not in settings.without}
+        self.active = tuple(self.weights)
         self.streams = tuple(name for name in STREAMS if name not in settings.without)
         self.mae = ViTMAEForPreTraining(config_of(settings))
         begin(self.mae)
@@ -276,8 +274,7 @@ class Student(nn.Module):
                 found["similarity"] = similarity_loss(fused, image, text, described)
             if "image" in self.active:
                 found["image"] = image_loss(fused, image)
-        weights = self.settings.weights
-        terms = [getattr(weights, name) * value for name, value in found.items()]
+        terms = [self.weights[name] * value for name, value in found.items()]
         return {"loss": torch.stack(terms).sum(), **found}
 
     def _guesses(

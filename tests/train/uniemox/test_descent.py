@@ -158,6 +158,16 @@ def test_the_steps_are_those_of_adamw_as_written_by_hand():
     assert course.history[0]["lr"] == pytest.approx(seen[-1]) and len(seen) == 2
 
 
+def test_what_a_group_does_not_say_is_as_the_settings_say():
+    def grouped(**more):
+        task = Line()
+        task.groups = lambda: [{"params": [*task.parameters()], **more}]
+        return run({"weight_decay": 0.3}, task)[0]
+
+    assert same(grouped(), grouped(weight_decay=0.3, scale=1.0))
+    assert not same(grouped(), grouped(weight_decay=0.0))
+
+
 def test_an_epoch_is_a_permutation_of_its_own_and_drops_what_fills_no_step():
     source = Made(train=22, val=0)
     task, course = run({"epochs": 2, "accumulate": 2}, source=source)

@@ -199,7 +199,8 @@ def of_faces(place: Path, train: int, valid: int, epochs: int, seeds: list[int])
             "pretrain.size=48",
             "pretrain.patch=8",
             "pretrain.crop=[0.5, 1.0]",
-            "pretrain.batch=128",
+            "pretrain.batch=32",
+            "pretrain.lr=0.008",
             f"pretrain.epochs={epochs}",
             f"pretrain.warmup={max(1, epochs // 10)}",
         ],
@@ -451,10 +452,10 @@ def main() -> None:
     parts = ["coco", "faces", "epoch"]
     parser.add_argument("--parts", nargs="+", default=parts, choices=[*parts, "step"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--coco-epochs", type=int, default=30)
-    parser.add_argument("--faces", type=int, default=4000, help="of train")
-    parser.add_argument("--valid", type=int, default=2000, help="faces of FER+ valid, at most")
-    parser.add_argument("--face-epochs", type=int, default=15)
+    parser.add_argument("--coco-epochs", type=int, default=20)
+    parser.add_argument("--faces", type=int, default=1500, help="of train")
+    parser.add_argument("--valid", type=int, default=1000, help="faces of FER+ valid, at most")
+    parser.add_argument("--face-epochs", type=int, default=12)
     parser.add_argument("--pictures", type=int, default=64, help="of an epoch")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--encoder", default="tiny", help="of --parts step")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.shared import shared
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -58,3 +60,16 @@ def test_prepare_gives_seconds_and_memory_of_each_way():
     found = run("prepare.py", "--pictures", "60", "--lines", "300", "--kb", "5", "--rounds", "1")
     assert len(found["rows"]) == 6
     assert all(row["seconds"] > 0 and row["mb"] > 0 for row in found["rows"].values())
+
+
+@pytest.mark.slow
+def test_uniemox_splits_an_epoch_into_its_parts():
+    shared("coco/coco_mini")
+    found = run("uniemox.py", "--parts", "epoch", "step", "--pictures", "16", "--rounds", "1")
+    seconds = found["epoch"]["seconds"]
+    assert seconds["cached: teacher"] == 0 < seconds["in the loop: teacher"]
+    for way in ("cached", "in the loop"):
+        parts = sum(seconds[f"{way}: {part}"] for part in ("waiting", "student", "teacher"))
+        assert parts == pytest.approx(seconds[way], abs=0.1)
+    assert found["epoch"]["pictures"] == 16
+    assert found["step"]["pictures_a_second"] > 0

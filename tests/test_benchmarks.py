@@ -64,7 +64,7 @@ def test_prepare_gives_seconds_and_memory_of_each_way():
 
 @pytest.mark.slow
 def test_uniemox_splits_an_epoch_into_its_parts():
-    shared("coco/coco_mini")
+    shared("data/coco/coco_mini")
     found = run("uniemox.py", "--parts", "epoch", "step", "--pictures", "16", "--rounds", "1")
     seconds = found["epoch"]["seconds"]
     assert seconds["cached: teacher"] == 0 < seconds["in the loop: teacher"]

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from train.uniemox.classifier import Classifier
 
 from cache.contents import weights_summary
 from cache.errors import DataError
@@ -28,6 +27,7 @@ from pipelines.wording import between, percent
 from pipelines.workplace import device_of, index_of
 from train.run import versions
 from train.scores import Scores
+from train.uniemox.classifier import Classifier
 from train.uniemox.descent import Course, descend
 from train.uniemox.encoder import open_encoder, statistics_in
 from train.uniemox.logs import Logs

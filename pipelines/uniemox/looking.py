@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
-from train.uniemox.classifier import Classifier
 
 from cache.index import Index
 from extract.backbones import load_backbone
 from pipelines.looks import Look
 from pipelines.settings import Settings
 from pipelines.uniemox.pictures import PictureSource
+from train.uniemox.classifier import Classifier
 from train.uniemox.pictures import Pictures
 from train.uniemox.student import Student
 

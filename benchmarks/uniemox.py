@@ -197,10 +197,10 @@ def of_faces(place: Path, train: int, valid: int, epochs: int, seeds: list[int])
             "views.scene.size=48",
             "cache.dtype=float32",
             "pretrain.size=48",
-            "pretrain.patch=8",
+            "pretrain.patch=12",
             "pretrain.crop=[0.5, 1.0]",
-            "pretrain.batch=32",
-            "pretrain.lr=0.008",
+            "pretrain.batch=64",
+            "pretrain.lr=0.006",
             f"pretrain.epochs={epochs}",
             f"pretrain.warmup={max(1, epochs // 10)}",
         ],
@@ -333,6 +333,7 @@ def of_epoch(place: Path, pictures: int, rounds: int) -> dict[str, Any]:
                 optimizer.step()
                 last = time.perf_counter()
                 parts["student"] += last - before
+            parts["waiting"] += time.perf_counter() - last  # for the readers to end
             way = "in the loop" if live else "cached"
             took[way].append(time.perf_counter() - started)
             for part, seconds in parts.items():

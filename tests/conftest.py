@@ -26,7 +26,13 @@ CHECKED = [
         f"train.{name}"
         for name in ("labels", "layers", "losses", "metrics", "ridge", "run", "scores")
     ),
-    *(f"train.uniemox.{name}" for name in ("student", "fusion", "losses", "encoder", "grids")),
+    *(
+        f"train.uniemox.{name}"
+        for name in (
+            *("classifier", "descent", "encoder", "fusion", "grids", "logs", "losses", "ranks"),
+            "student",
+        )
+    ),
 ]
 install_import_hook(CHECKED, "beartype.beartype")
 

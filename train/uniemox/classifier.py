@@ -20,12 +20,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import ViTModel
 from transformers.models.vit.modeling_vit import ViTLayer
-from transformers.utils import logging as transformers_logging
 
 from cache.errors import CacheError, DataError, FormatError
 from cache.files import discard, make_folder, sync, write_atomic, write_json, writing_to
 from cache.paths import aside
-from train.uniemox.encoder import MEAN, STD, open_encoder, statistics_in
+from train.uniemox.encoder import MEAN, STD, Statistics, open_encoder, save_vit, statistics_in
 from train.uniemox.pictures import Pictures
 from train.uniemox.settings import Finetune
 
@@ -61,7 +60,7 @@ class Classifier(nn.Module):
         encoder: ViTModel,
         labels: Sequence[str],
         settings: Finetune,
-        statistics: tuple[Sequence[float], Sequence[float]] = (MEAN, STD),
+        statistics: Statistics = (MEAN, STD),
     ):
         super().__init__()
         self.settings, self.labels = settings, tuple(labels)
@@ -126,10 +125,8 @@ class Classifier(nn.Module):
         """Of normalised pixels, the channels of each stream after those of the one before. All
         streams go through the encoder as one batch."""
         streams = len(self.settings.streams)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.settings.frozen):
-            seen = self.encoder(pixels.unflatten(1, (streams, 3)).flatten(0, 1))
-            tokens = seen.last_hidden_state[:, 0].unflatten(0, (-1, streams)).flatten(1)
-        return self.linear(tokens)
+        seen = self.encoder(pixels.unflatten(1, (streams, 3)).flatten(0, 1)).last_hidden_state
+        return self.linear(seen[:, 0].unflatten(0, (-1, streams)).flatten(1))
 
     def groups(self) -> list[dict[str, Any]]:
         """Parameters for AdamW. With L blocks the learning rate of the i-th (from 1) has the scale
@@ -166,7 +163,7 @@ class Classifier(nn.Module):
         with writing_to(folder):
             make_folder(folder.parent)
             shutil.rmtree(made, ignore_errors=True)
-            self._save_encoder(made / ENCODER, about)
+            save_vit(self.encoder, made / ENCODER, self.size, self.statistics, about)
             state = self.linear.state_dict()
             data = save_tensors({name: value.cpu().contiguous() for name, value in state.items()})
             write_atomic(made / LINEAR, data)
@@ -213,32 +210,6 @@ class Classifier(nn.Module):
         model = cls(encoder, info["labels"], settings, statistics_in(folder / ENCODER))
         model.linear.load_state_dict(load_tensors(data))
         return model.to(device).eval(), info
-
-    def _save_encoder(self, folder: Path, about: Mapping[str, Any]) -> None:
-        bars = transformers_logging.is_progress_bar_enabled()
-        transformers_logging.disable_progress_bar()
-        try:
-            self.encoder.save_pretrained(folder)
-        finally:
-            if bars:
-                transformers_logging.enable_progress_bar()
-        for path in sorted(folder.iterdir()):  # again, so that it is on the disk for sure
-            data = path.read_bytes()
-            path.unlink()
-            write_atomic(path, data)
-        preprocessing = {
-            "image_processor_type": "ViTImageProcessor",
-            "do_resize": True,
-            "size": {"height": self.size, "width": self.size},
-            "resample": 2,  # bilinear, as Pillow counts
-            "do_rescale": True,
-            "rescale_factor": 1 / 255,
-            "do_normalize": True,
-            "image_mean": list(self.statistics[0]),
-            "image_std": list(self.statistics[1]),
-        }
-        write_json(folder / "preprocessor_config.json", preprocessing)
-        write_json(folder / "emocache.json", about)
 
     def _pixels(self, pictures: Pictures) -> Float[Tensor, "B K3 S S"]:
         streams = [getattr(pictures, name) for name in self.settings.streams]

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -24,6 +24,7 @@ from train.uniemox.settings import Pretrain
 
 # Of red, green and blue in ImageNet, by which pixels between 0 and 1 are shifted and scaled.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+Statistics = tuple[Sequence[float], Sequence[float]]
 ABOUT = "emocache.json"
 BILINEAR = 2  # as Pillow counts
 TYPES = ("vit", "vit_mae")
@@ -65,13 +66,21 @@ def save_encoder(student: HasEncoder, folder: Path | str, about: Mapping[str, An
     with writing_to(folder):
         make_folder(folder.parent)
         shutil.rmtree(made, ignore_errors=True)
-        _write(_as_vit(student), made)
-        _write_json(made / "preprocessor_config.json", _preprocessing(student.settings.size))
-        _write_json(made / ABOUT, about)
+        save_vit(_as_vit(student), made, student.settings.size, (MEAN, STD), about)
         if folder.exists():
             discard(folder)
         os.rename(made, folder)
         sync(folder.parent)
+
+
+def save_vit(
+    model: ViTModel, folder: Path, size: int, statistics: Statistics, about: Mapping[str, Any]
+) -> None:
+    """The files of `save_encoder` into a folder that is being made. size: of what it sees, in
+    pixels; statistics: mean and standard deviation of red, green and blue, between 0 and 1."""
+    _write(model, folder)
+    _write_json(folder / "preprocessor_config.json", _preprocessing(size, statistics))
+    _write_json(folder / ABOUT, about)
 
 
 def open_encoder(folder: Path | str) -> ViTModel:
@@ -145,7 +154,7 @@ def _write(model: ViTModel, folder: Path) -> None:
         write_atomic(path, data)
 
 
-def _preprocessing(size: int) -> dict[str, Any]:
+def _preprocessing(size: int, statistics: Statistics) -> dict[str, Any]:
     return {
         "image_processor_type": "ViTImageProcessor",
         "do_resize": True,
@@ -154,8 +163,8 @@ def _preprocessing(size: int) -> dict[str, Any]:
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
-        "image_mean": list(MEAN),
-        "image_std": list(STD),
+        "image_mean": list(statistics[0]),
+        "image_std": list(statistics[1]),
     }
 
 

@@ -54,7 +54,6 @@ class Logs:
             self._writer.add_image(name, pixels, epoch, dataformats="HWC")
             self._writer.flush()
         if self._live is not None:
-            self._live.step = epoch
             self._live.log_image(f"{name}/{epoch}.png", pixels)
 
     def close(self) -> None:

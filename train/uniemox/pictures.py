@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
@@ -47,6 +47,7 @@ class Pictures:
         return replace(self, **there)
 
 
+@runtime_checkable
 class Source(Protocol):
     """Pictures by split and place, from 0 on.
 

@@ -150,7 +150,9 @@ def test_it_takes_the_place_of_what_was_there_whole_or_not_at_all(
     before = (folder / "model.safetensors").read_bytes()
     torch.nn.init.ones_(learned.mae.vit.layernorm.weight)
     with monkeypatch.context() as broken:
-        broken.setattr("train.uniemox.encoder._preprocessing", lambda size: {"size": float("nan")})
+        broken.setattr(
+            "train.uniemox.encoder._preprocessing", lambda size, statistics: {"size": float("nan")}
+        )
         with pytest.raises(ValueError, match="Out of range"):
             save_encoder(learned, folder, ABOUT)
     assert (folder / "model.safetensors").read_bytes() == before

@@ -54,6 +54,15 @@ COCO = SHARED / "coco/coco_mini"
 FERPLUS = SHARED / "ferplus"
 CLIP = "openai/clip-vit-base-patch16"
 PACKAGES = ["torch", "torchvision", "transformers", "timm", "pillow"]
+WITH_CLIP = (
+    "data.follow_links=true",
+    f"views.teacher_image.network={CLIP}",
+    f"views.teacher_text.network={CLIP}",
+    "views.teacher_text.attributes=[object]",
+    f"weights.untrained=[{CLIP}]",
+    "views.scene.network=null",
+    "pretrain.without=[]",
+)
 EMOTIONS = ["neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt"]
 FUSIONS = ("weighted", "scaled", "attended", "gated")
 ABLATIONS = (["pixels"], ["similarity"], ["image"], ["person"], ["similarity", "image"])
@@ -106,15 +115,9 @@ def of_coco(place: Path, epochs: int) -> dict[str, Any]:
     base = settings_of(
         place,
         [
-            "data.follow_links=true",
-            f"views.teacher_image.network={CLIP}",
-            f"views.teacher_text.network={CLIP}",
-            "views.teacher_text.attributes=[object]",
-            f"weights.untrained=[{CLIP}]",
-            "views.scene.network=null",
+            *WITH_CLIP,
             f"pretrain.epochs={epochs}",
             "pretrain.warmup=3",
-            "pretrain.without=[]",
         ],
     )
     stages.prepare(base)
@@ -293,16 +296,10 @@ def of_epoch(place: Path, pictures: int, rounds: int) -> dict[str, Any]:
     settings = settings_of(
         place,
         [
-            "data.follow_links=true",
-            f"views.teacher_image.network={CLIP}",
-            f"views.teacher_text.network={CLIP}",
-            "views.teacher_text.attributes=[object]",
-            f"weights.untrained=[{CLIP}]",
-            "views.scene.network=null",
+            *WITH_CLIP,
             "pretrain.size=224",
             "pretrain.patch=16",
             "pretrain.batch=16",
-            "pretrain.without=[]",
         ],
     )
     stages.prepare(settings)
@@ -314,7 +311,7 @@ def of_epoch(place: Path, pictures: int, rounds: int) -> dict[str, Any]:
     batches = [places[at : at + 16] for at in range(0, len(places), 16)]
     student = Student.setup(fit.settings, fit.teachers.width)
     optimizer = torch.optim.AdamW(student.parameters(), 1e-4)
-    taught(Pictures_of(fit, batches[:1]), views, networks)  # loads the teacher
+    taught(list(fit.source.read("train", batches[:1], 1)), views, networks)  # loads the teacher
     took: dict[str, list[float]] = defaultdict(list)
     for number in range(rounds):
         for live in (False, True):
@@ -347,10 +344,6 @@ def of_epoch(place: Path, pictures: int, rounds: int) -> dict[str, Any]:
         "seconds": middle,
         "cached_over_loop": round(middle["cached"] / middle["in the loop"], 3),
     }
-
-
-def Pictures_of(fit: Any, batches: list[list[int]]) -> list[Pictures]:
-    return list(fit.source.read("train", batches, 1))
 
 
 def taught(batches: list[Pictures], views: Any, networks: Networks) -> None:

@@ -208,11 +208,17 @@ def persons_of(index: Index) -> tuple[dict[str, list[Sample]], Counter[str]]:
     return samples, dropped
 
 
-class PictureSource:
+@dataclass(frozen=True)
+class _Lost:
+    row: int
+    reason: str
+
+
+class PictureSource(Dataset[dict[str, Any] | _Lost]):
     """A `train.uniemox.pictures.Source` that reads the pictures of a data set below `root`.
 
     settings: how a picture is cut. size: of the squares; patches: of each. Of train a picture is
-    cropped and mirrored at random, both streams to the same side, unless `still`.
+    cropped and mirrored at random, both streams to the same side.
     """
 
     def __init__(
@@ -226,8 +232,8 @@ class PictureSource:
     ):
         if not root.expanduser().is_dir():
             raise DataError(f"there is no folder {root}: set data.root to where the pictures are")
-        self.samples, self.settings = samples, settings
-        self.cut = _Cut(root.expanduser(), samples, settings, size, patches, teachers or Teachers())
+        self.root, self.samples, self.settings = root.expanduser(), samples, settings
+        self.size, self.patches, self.teachers = size, patches, teachers or Teachers()
 
     def count(self, split: Split) -> int:
         """How many pictures a split has."""
@@ -248,7 +254,7 @@ class PictureSource:
         readers = min(self.settings.readers, len(batches))
         # Forked, so that nothing is sent to the readers; they never touch the device.
         yield from DataLoader(
-            self.cut,
+            self,
             batch_sampler=keys,
             num_workers=readers,
             collate_fn=_batch,
@@ -256,29 +262,8 @@ class PictureSource:
             multiprocessing_context="fork" if readers else None,
         )
 
-
-@dataclass(frozen=True)
-class _Lost:
-    row: int
-    reason: str
-
-
-class _Cut(Dataset[dict[str, Any] | _Lost]):
-    """Squares of one picture by (split, place, epoch)."""
-
-    def __init__(
-        self,
-        root: Path,
-        samples: Mapping[str, Sequence[Sample]],
-        settings: Pretrain | Finetune,
-        size: int,
-        patches: int,
-        teachers: Teachers,
-    ):
-        self.root, self.samples, self.settings = root, samples, settings
-        self.size, self.patches, self.teachers = size, patches, teachers
-
     def __getitem__(self, key: tuple[str, int, int]) -> dict[str, Any] | _Lost:
+        """One picture of (split, place, epoch), in whichever process reads it."""
         split, place, epoch = key
         sample = self.samples[split][place]
         try:

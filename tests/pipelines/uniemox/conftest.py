@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from transformers import CLIPConfig
 
 from pipelines import stages
 from pipelines.settings import Settings, load
@@ -14,10 +15,11 @@ from tests.pipelines.conftest import ROOT
 
 SPLITS = ["train"] * 12 + ["val"] * 4 + ["test"] * 4
 COLOURS = {"calm": (40, 90, 220), "alarm": (220, 60, 40)}
-CLIP = "openai/clip-vit-base-patch32"
+CLIP = "tiny-clip"  # a folder with the shape of a CLIP, and no weights
 TEACHERS = (
     f"views.teacher_image.network={CLIP}",
     f"views.teacher_text.network={CLIP}",
+    "views.teacher_image.size=32",
     f"weights.untrained=[{CLIP}]",
     "pretrain.without=[]",
 )
@@ -84,6 +86,12 @@ def place(tmp_path, monkeypatch):
     table = "".join(json.dumps(line) + "\n" for line in lines)
     (tmp_path / "data" / "persons.jsonl").write_text(table)
     monkeypatch.chdir(tmp_path)
+    layers = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    CLIPConfig(
+        text_config={**layers, "intermediate_size": 32, "vocab_size": 99},
+        vision_config={**layers, "intermediate_size": 32, "image_size": 32, "patch_size": 16},
+        projection_dim=24,
+    ).save_pretrained(CLIP)
     monkeypatch.setattr("train.uniemox.student.SIZES", {"tiny": (24, 2, 2)})
     return tmp_path
 

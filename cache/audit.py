@@ -18,6 +18,8 @@ from cache.progress import Progress, silent
 from cache.statuses import STATUS
 from cache.store import StoredView, open_view
 
+FEW = 32  # pictures, below which nothing is said of how alike they usually are
+SAMPLE = 512  # pictures by which that is judged
 NEAR = 0.9  # the least cosine of two pictures that count as one: docs/cache.md has figures
 SAME_PERSON = 0.95  # the least IoU of two boxes that count as one person's
 FITTED = ("train", "val")  # a head has seen those before a split in this row
@@ -221,6 +223,12 @@ class Pictures:
         self.view, self.blind = _scene(root)
         if self.view is not None:
             self.seen[: len(self.view)] = self.view.status[: len(self.seen)] == STATUS["ok"]
+            if (usual := self._usual()) >= near:
+                self.blind = (
+                    f"to the view {VIEW!r} in {root} pictures are all alike (the median cosine of "
+                    f"two is {usual:.3f}): its network tells little of them apart"
+                )
+                self.view, self.seen = None, np.zeros(len(self.paths), bool)
 
     @cached_property
     def features(self) -> np.ndarray:
@@ -293,6 +301,14 @@ class Pictures:
         """Rows of their pictures that have features."""
         rows = np.unique(self.rows[persons])
         return rows[self.seen[rows]]
+
+    def _usual(self) -> float:
+        """The median cosine of two pictures, out of some of them; 0 where these are few."""
+        rows = np.flatnonzero(self.seen)
+        if len(rows) < FEW:
+            return 0.0
+        some = self._unit(rows[:: max(1, len(rows) // SAMPLE)])
+        return float(np.median((some @ some.T)[np.triu_indices(len(some), 1)]))
 
     def _unit(self, rows: np.ndarray) -> np.ndarray:
         """(n, D) float32: their features, of length 1; zeros stay zeros."""

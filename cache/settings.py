@@ -37,6 +37,8 @@ def sentence(error: Mapping[str, Any], section: str = "", hint: str = "") -> str
     if error["type"] == "path_type":
         return f"{path}: should be a path (got {given!r})"
     said = error["msg"].removeprefix("Value error, ").replace("Input should", "should")
+    if isinstance(given, Mapping) and error["type"] == "value_error":  # of a section as a whole
+        return f"{path}: {said}"
     return f"{path}: {said.replace(' after validation', '')} (got {given!r})"
 
 

@@ -46,7 +46,10 @@ def find(network: str, settings: config.Weights) -> Weights:
             return SOURCES[source](network, settings)
         except Absent as why:
             tried.append(f"{source}: {why}")
-    raise WeightsError(
-        f"no weights of {network}: {'; '.join(tried)}. Put a file into weights.folder, widen "
-        f"weights.source, or name {network} in weights.untrained to run it on random weights"
+    mend = (
+        "Set weights.folder to where `emocache pretrain` has put it, as results/pretrain"
+        if network.startswith("uniemox")
+        else "Put a file into weights.folder, widen weights.source, or name "
+        f"{network} in weights.untrained to run it on random weights"
     )
+    raise WeightsError(f"no weights of {network}: {'; '.join(tried)}. {mend}")

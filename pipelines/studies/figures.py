@@ -25,6 +25,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from cache.files import write_atomic
 from pipelines.report.charts import ticks
@@ -51,6 +52,7 @@ _LOOK: dict[Any, Any] = {
     "pdf.fonttype": 42,
     "path.simplify": False,
 }
+_FEW_POINTS = 4  # of a line, below which each is a dot
 _STROKES = (("#275fae", "-"), ("#b4481d", "--"), ("#66635d", ":"))  # colour and dash of a line
 _HATCH: dict[str, Any] = {"hatch": "////", "lw": 0}  # a cell without a result
 _EVERY = 8  # different values up to which an axis names each
@@ -443,9 +445,11 @@ def curves(
             for name, points in lines.items():
                 x, y = zip(*points, strict=True)
                 colour, dash = _STROKES[names.index(name) % len(_STROKES)]
-                (drawn[name],) = plane.plot(x, y, dash, color=colour, lw=1.5)
+                dot = "o" if len(points) < _FEW_POINTS else None
+                (drawn[name],) = plane.plot(x, y, dash, color=colour, lw=1.5, marker=dot, ms=4)
             plane.set_title(title, fontsize=9)
             plane.set_xlabel(across)
+            plane.xaxis.set_major_locator(MaxNLocator(integer=True))
             plane.spines[["top", "right"]].set_visible(False)
         figure.legend(
             drawn.values(), drawn, loc="outside upper left", ncols=len(drawn), frameon=False

@@ -23,7 +23,7 @@ from pipelines.evaluation import measure
 from pipelines.results import Results, plain, write_csv
 from pipelines.settings import Settings
 from pipelines.uniemox.pictures import PictureSource, persons_of
-from pipelines.wording import between, percent
+from pipelines.wording import UNTRAINED, between, percent
 from pipelines.workplace import device_of, index_of
 from train.run import versions
 from train.scores import Scores
@@ -87,6 +87,8 @@ def finetune(settings: Settings, progress: Progress = lambda *_: None) -> dict[s
     samples, dropped = persons_of(index)
     source = PictureSource(settings.data.root, samples, own, size, (size // patch) ** 2)
     fit = Fit(own, index, source, weights, dropped)
+    if UNTRAINED in weights.name:  # its teachers
+        fit.warnings.append(f"the encoder {own.encoder} is {weights.name}")
     for split in ("train", *(["val"] if own.select == "val" else []), settings.evaluate.split):
         if not samples[split]:
             raise DataError(
@@ -150,7 +152,10 @@ def _measured(
             "head": provenance["head"],
             "seed": own.seed,
             "split": split,
-            "persons": {part: fit.source.count(_split(part)) for part in ("train", "val", split)},
+            "persons": {
+                part: sum(sample.row not in done.lost for sample in fit.source.samples[part])
+                for part in ("train", "val", split)
+            },
             "dropped": dict(sorted(fit.dropped.items())),
             "lost": {paths[picture_rows[row]]: why for row, why in sorted(done.lost.items())},
             "warnings": fit.warnings,

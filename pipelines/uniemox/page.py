@@ -28,10 +28,10 @@ def pretrained(
 ) -> Path:
     """report.html of what `pretrain` gives."""
     pictures = result["pictures"]
-    grids = sorted((folder / "grids").glob("epoch-*.png"))
+    last = folder / "grids" / f"epoch-{result['epochs']:04}.png"
     shown = []
-    if grids:
-        with Image.open(grids[-1]) as picture:
+    if last.exists():
+        with Image.open(last) as picture:
             shown.append((_grid(result), data_url(picture.convert("RGB"), 88)))
     return write_page(
         folder / "report.html",
@@ -140,10 +140,11 @@ def _grid(result: Mapping[str, Any]) -> str:
 def _looked(looks: Sequence[Look]) -> list[Section]:
     if not looks:
         return []
-    text = [
-        "Rollout: how much each patch reaches the class token, attention multiplied through the "
-        "layers. Grad-CAM: the patches whose tokens before the last layer raise the score named. "
-        "Each is shown from its own least value to its greatest."
-    ]
+    said = ["Rollout: how much each patch reaches the class token, through all layers."]
+    if any("gradcam" in maps for look in looks for _, maps in look.panels.values()):
+        said.append(
+            "Grad-CAM: the patches whose tokens before the last layer raise the score named."
+        )
+    text = [" ".join([*said, "Each is shown from its own least value to its greatest."])]
     shown = [(look.caption, data_url(sheet(look), 85)) for look in looks]
     return [Section("Where the encoder looks", text=text, pictures=shown)]

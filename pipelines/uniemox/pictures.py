@@ -12,13 +12,15 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from cache.boxes import Box
-from cache.errors import CacheError, DataError, SettingsError
+from cache.errors import CacheError, DataError, KeyMismatch, SettingsError
 from cache.index import SPLITS, Index
 from cache.paths import view_names
 from cache.statuses import WORDS
 from cache.store import StoredView, open_view
 from extract import images
 from extract.teachers import random_crop
+from pipelines.settings import Settings
+from pipelines.workplace import views_of
 from train.uniemox.pictures import Pictures, Split
 from train.uniemox.settings import Finetune, Pretrain
 
@@ -56,6 +58,7 @@ class Teachers:
     reasons: Mapping[int, str] = field(default_factory=dict)
     cropped: bool = False  # whether the student has to see what the teacher saw
     keys: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)  # that they were made by
     weights: Sequence[Mapping[str, Any]] = ()
 
     @property
@@ -67,9 +70,11 @@ class Teachers:
         return None
 
 
-def teachers_of(root: Path, index: Index, settings: Pretrain) -> Teachers:
-    """Those that the losses of `settings` need. Raises CacheError where the cache lacks one, and
-    SettingsError where image and text are of different widths."""
+def teachers_of(all_settings: Settings, index: Index) -> Teachers:
+    """Those that the losses of `pretrain` need. Raises CacheError where the cache lacks one,
+    KeyMismatch where it was made by other settings than these, and SettingsError where image and
+    text are of different widths."""
+    root, settings = all_settings.cache.root, all_settings.pretrain
     image = {"similarity", "image"} - set(settings.without)
     text = "similarity" not in settings.without
     wanted = [*(["teacher_image"] if image else []), *(["teacher_text"] if text else [])]
@@ -82,6 +87,7 @@ def teachers_of(root: Path, index: Index, settings: Pretrain) -> Teachers:
             f"extract`, or leave the losses out with pretrain.without=[{losses}]"
         )
     views = {name: open_view(root, name) for name in wanted}
+    _same_settings(views, all_settings, index)
     count = len(index.pictures)
     usable = np.ones(count, bool)
     reasons: dict[int, str] = {}
@@ -111,6 +117,7 @@ def teachers_of(root: Path, index: Index, settings: Pretrain) -> Teachers:
         usable=usable,
         reasons=reasons,
         keys={name: view.key for name, view in views.items()},
+        settings={name: dict(view.spec.parts["settings"]) for name, view in views.items()},
         weights=[one for view in views.values() for one in view.spec.weights],
     )
     if teachers.image is not None and teachers.text is not None:
@@ -122,6 +129,28 @@ def teachers_of(root: Path, index: Index, settings: Pretrain) -> Teachers:
             "pretrain.without=[similarity]"
         )
     return teachers
+
+
+def _same_settings(views: Mapping[str, StoredView], settings: Settings, index: Index) -> None:
+    """Weights are not sought for this: who was given the cache need not have them."""
+    asked = views_of(settings, index)
+    for name, view in views.items():
+        if name not in asked:  # its network is null: what is there is meant
+            continue
+        known = view.spec.parts["settings"]
+        wanted = asked[name].settings.model_dump(mode="json")
+        differ = [key for key in known if key in wanted and known[key] != wanted[key]]
+        if differ:
+            told = ", ".join(f"{key} {known[key]} there, {wanted[key]} here" for key in differ)
+            raise KeyMismatch(
+                f"the view {name} in {settings.cache.root} was made by other settings than "
+                f"views.{name} has ({told}): run `emocache extract`, or set them as they were"
+            )
+        if view.spec.parts.get("descriptions", "") != getattr(asked[name], "digest", ""):
+            raise KeyMismatch(
+                f"attributes, labels or splits have changed since the view {name} was made: run "
+                "`emocache extract`"
+            )
 
 
 def _same_width(image: int, text: int, views: Mapping[str, StoredView]) -> None:

@@ -7,9 +7,11 @@ results/pretrain/grids/         held-out pictures and what the student makes of 
 """
 
 import logging
+import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ from cache.keys import key_of
 from pipelines.results import Results, plain, write_csv
 from pipelines.settings import Settings
 from pipelines.uniemox.pictures import PictureSource, Sample, Teachers, pictures_of, teachers_of
-from pipelines.wording import between, percent
+from pipelines.wording import between, number, percent
 from pipelines.workplace import device_of, index_of
 from train.metrics import bootstrap_mean
 from train.run import versions
@@ -59,6 +61,13 @@ class Fit:
     start: Mapping[str, Any] | None = None  # facts of the weights it goes on from
     start_folder: Path | None = None
     warnings: list[str] = field(default_factory=list)
+
+    def described(self, split: str) -> int:
+        """How many pictures of a split have a description."""
+        known = self.teachers.described
+        return (
+            0 if known is None else sum(bool(known[s.picture]) for s in self.source.samples[split])
+        )
 
     @property
     def cache_key(self) -> str:
@@ -98,6 +107,8 @@ def pretrain(
         student.learn_mean(_some(fit.source, fit.settings))
         student.to(here.device)
         shown = next(fit.source.read("val", [_first(fit.source, fit.settings)]), None)
+        if here.first and not Results(out).resume.exists():
+            shutil.rmtree(out / "grids", ignore_errors=True)  # of another run
         with Logs(out, fit.settings) as logs:
 
             def after(epoch: int, row: Row) -> None:
@@ -132,7 +143,7 @@ def prepare(settings: Settings) -> Fit:
     own, index = settings.pretrain, index_of(settings)
     if index.modalities:
         raise DataError(f"{index.dataset} holds recordings, and pretrain takes pictures")
-    teachers = teachers_of(settings.cache.root, index, own)
+    teachers = teachers_of(settings, index)
     samples, dropped = pictures_of(index, teachers)
     if not samples["train"]:
         told = ", ".join(f"{n} {why}" for why, n in dropped.items()) or "the index has none"
@@ -180,19 +191,26 @@ def _some(source: PictureSource, settings: Pretrain) -> Any:
 
 def describe(fit: Fit, student: Student, done: Course, here: World) -> dict[str, Any]:
     """What pretrain.json holds."""
-    own, index, last = fit.settings, fit.index, done.history[-1]
+    own, index = fit.settings, fit.index
+    if fit.described("val") < 2:  # L2 is of texts beside each other
+        for row in done.history:
+            row.pop("val_similarity", None)
+    last = done.history[-1]
     paths = index.pictures["path"].to_pylist()
     losses = [name for name in ("pixels", "similarity", "image") if name in last]
     weights = [*fit.teachers.weights, *([] if fit.start is None else [fit.start])]
     said = weights_summary(weights)
-    trained = fit.source.count("train")
+    seen = {
+        split: sum(sample.row not in done.lost for sample in samples)
+        for split, samples in fit.source.samples.items()
+    }
     name = (
-        f"UniEmoX ViT-{own.encoder} {own.size}/{own.patch}, {len(done.history)} epochs on "
-        f"{trained:,} pictures of {index.dataset} ({' + '.join(losses)})"
+        f"UniEmoX ViT-{own.encoder} {own.size}/{own.patch}, {len(done.history)} "
+        f"epoch{'' if len(done.history) == 1 else 's'} on {seen['train']:,} pictures of "
+        f"{index.dataset} ({' + '.join(losses)})"
     )
     if untrained := said["untrained"]:
         name += f", teachers UNTRAINED, random weights: {', '.join(untrained)}"
-    described = fit.teachers.described
     return plain(
         {
             "name": name,
@@ -204,10 +222,11 @@ def describe(fit: Fit, student: Student, done: Course, here: World) -> dict[str,
             "seed": own.seed,
             "fusion": own.fusion if fit.teachers.width and "person" not in own.without else None,
             "losses": losses,
-            "pictures": {split: fit.source.count(split) for split in ("train", "val")},
+            "pictures": seen,
             "described": None
-            if described is None
-            else sum(bool(described[s.picture]) for s in fit.source.samples["train"]),
+            if fit.teachers.described is None
+            else {split: fit.described(split) for split in seen},
+            "teachers": fit.teachers.settings,
             "dropped": dict(sorted(fit.dropped.items())),
             "lost": {paths[row]: why for row, why in sorted(done.lost.items())},
             "warnings": fit.warnings,
@@ -265,10 +284,18 @@ def in_words(result: Mapping[str, Any]) -> list[str]:
     last, pictures = result["last"], result["pictures"]
     losses = ", ".join(f"{name} {last[name]:.4f}" for name in result["losses"])
     said = [f"{result['name']}: loss {last['loss']:.4f} on train ({losses})"]
-    if f"val_{result['losses'][0]}" in last:
-        held = ", ".join(f"{name} {last[f'val_{name}']:.4f}" for name in result["losses"])
-        said.append(f"held out, N {pictures['val']:,}: {held}")
+    told = [
+        f"{name} {last[f'val_{name}']:.4f}" if f"val_{name}" in last else f"{name} not measured"
+        for name in result["losses"]
+    ]
+    if "val_loss" in last:
+        said.append(f"held out, N {pictures['val']:,}: {', '.join(told)}")
     if held := result["held_out"]:
+        own = held["pixels"]
+        said.append(
+            f"pixel error of hidden patches: {own['value']:.4f} "
+            f"({between(own['low'], own['high'], partial(number, digits=4))}), N {own['n']:,}"
+        )
         for name, guess in (
             ("of_mean_picture", "the mean training picture"),
             ("of_visible", "the mean colour of the visible patches"),
@@ -276,9 +303,13 @@ def in_words(result: Mapping[str, Any]) -> list[str]:
             one = held[name]
             ends = between(one["low"], one["high"], percent)
             said.append(
-                f"pixel error of hidden patches: {percent(one['value'])} ({ends}) of that of "
-                f"{guess}, N {one['n']:,}"
+                f"that is {percent(one['value'])} ({ends}) of that of {guess}, N {one['n']:,}"
             )
+    lost = f", {len(result['lost']):,} could not be read" if result["lost"] else ""
+    said.append(
+        f"N train {pictures['train']:,}, dropped {sum(result['dropped'].values()):,}{lost}; seed "
+        f"{result['seed']}, cache key {result['cache_key'][:12]}"
+    )
     return said
 
 

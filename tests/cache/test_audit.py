@@ -316,8 +316,19 @@ def test_random_weights_accuse_nobody(tmp_path):
     assert leaked_persons(tmp_path, "test").tolist() == []
 
 
+def test_a_network_to_which_all_pictures_are_alike_is_not_asked_for_near_duplicates(tmp_path):
+    write_index(tmp_path, plain(SPLITS))
+    draw = np.random.default_rng(0)
+    told = {row: (5 + draw.normal(size=WIDTH)).astype(np.float16) for row in range(40)}
+    write_scene(tmp_path, told, 40)
+    assert [one.near_pictures for one in audit(tmp_path).overlaps] == [None, None, None]
+    (gap,) = module.gaps(tmp_path)
+    assert "near-duplicate pictures were not sought" in gap and "median cosine" in gap
+
+
 def test_pictures_that_are_all_alike_are_all_counted(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "BLOCK", 7)
+    monkeypatch.setattr(module, "FEW", 41)  # so that alike is not taken for not told apart
     write_index(tmp_path, plain(SPLITS))
     write_scene(tmp_path, dict.fromkeys(range(40), np.ones(WIDTH, np.float16)), 40)
     found = audit(tmp_path)

@@ -1,4 +1,6 @@
-"""What a head saw, carried out of it: transport plans."""
+"""What a head saw, carried out of it: transport plans, gradients."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,8 +9,9 @@ from torch import nn
 
 from tests.train import made
 from train import fit
-from train.explain import explain_features
+from train.explain import explain_features, gradients
 from train.head import LabelHead, Output
+from train.heads import get_head
 
 
 class Transporting(LabelHead):
@@ -55,3 +58,33 @@ def test_a_head_that_transports_nothing_has_none(features):
     settings = made.settings(head="mlp", mlp={"hidden": []})
     head = get_head("mlp").setup(settings, features, features.rows("train"))
     assert explain_features(head, features, features.rows("val")).transport is None
+
+
+@pytest.mark.parametrize("name", ["hugme", "mlp", "kosti"])
+def test_gradients_tell_how_a_logit_moves_with_cached_features(features, name):
+    settings = made.settings(head=name)
+    head = get_head(name).setup(settings, features, features.rows("train")).eval()
+    rows, label = torch.tensor([3, 8]), torch.tensor([1, 2])
+    found = gradients(head, features, rows, label, "body", "scene")
+    batch = features.batch(rows)
+    for view, gradient in found.items():
+        step = torch.zeros_like(batch.views[view]["features"].float())
+        step[:, 5] = 0.005
+        moved = []
+        for sign in (1, -1):
+            values = batch.views[view]["features"].float() + sign * step
+            seen = {**batch.views, view: {**batch.views[view], "features": values}}
+            with torch.no_grad():
+                logits = head(replace(batch, views=seen)).logits
+            moved.append(logits.gather(1, label[:, None])[:, 0])
+        slope = ((moved[0] - moved[1]) / 0.01).numpy()
+        np.testing.assert_allclose(gradient[:, 5], slope, rtol=0.05, atol=1e-3)
+        assert np.abs(gradient).max() > 0
+    assert "body" in found
+
+
+def test_a_head_of_neighbours_has_no_gradients(features):
+    settings = made.settings(head="aa_knn", aa_knn={"views": ["body"]})
+    head = get_head("aa_knn").setup(settings, features, features.rows("train"))
+    rows = torch.tensor([3, 8])
+    assert gradients(head, features, rows, torch.tensor([0, 0]), "body") == {}

@@ -12,7 +12,8 @@ from train.layers.dropout import Dropout
 
 class CachedLinear(nn.Linear):
     """A linear layer on features that come from the cache, but for the columns `learned` (start,
-    stop): cached ones need no gradient, which is a third of the layer's work.
+    stop): in training cached ones need no gradient, which is a third of the layer's work. In
+    evaluation mode all have theirs, for who asks what of the features a label rests on.
     """
 
     def __init__(self, inputs: int, outputs: int, learned: tuple[int, int]):
@@ -20,6 +21,8 @@ class CachedLinear(nn.Linear):
         self.learned = learned
 
     def forward(self, features: Float[Tensor, "B I"]) -> Float[Tensor, "B O"]:
+        if not self.training:
+            return super().forward(features)
         return _CachedLinear.apply(features, self.weight, self.bias, *self.learned)
 
 

@@ -9,7 +9,7 @@ from train.uniemox.student import Student
 SMALLEST = 112  # side of a square in pixels, below which it is shown larger
 GAP, CAPTION, LETTERS = 4, 18, 12  # pixels
 PAPER, INK = (255, 255, 255), (60, 60, 60)
-COLUMNS = {"original": None, "masked": "hidden", "reconstructed": "reconstructed"}
+COLUMNS = {"original": None, "masked": "left visible", "reconstructed": "reconstructed"}
 
 
 def grid(student: Student, pictures: Pictures) -> Image.Image:

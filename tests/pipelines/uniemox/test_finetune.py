@@ -10,7 +10,7 @@ from cache.errors import DataError, WeightsError
 from pipelines import cli, stages
 from pipelines.uniemox.finetune import finetune
 from pipelines.uniemox.pretrain import pretrain
-from tests.pipelines.uniemox.conftest import settings_of
+from tests.pipelines.uniemox.conftest import CLIP, TEACHERS, settings_of
 from train.scores import Scores
 
 
@@ -71,7 +71,9 @@ def test_frozen_leaves_the_encoder_as_it_was(encoded, tmp_path):
 
 
 def test_an_encoder_that_no_source_has_is_refused(prepared):
-    with pytest.raises(WeightsError, match="no weights of uniemox"):
+    with pytest.raises(
+        WeightsError, match=r"no weights of uniemox.*weights\.folder.*results/pretrain"
+    ):
         finetune(settings_of(prepared, "weights.source=[folder]"))
 
 
@@ -120,3 +122,13 @@ def test_the_command_prints_what_the_page_says(encoded, tmp_path, capsys, monkey
         cli.main()
     said = capsys.readouterr().out
     assert "N evaluated 4 of test, 0 dropped" in said and "accuracy" in said
+
+
+def test_an_encoder_that_untrained_teachers_taught_is_said_to_be(prepared):
+    settings = settings_of(prepared, *TEACHERS, "pretrain.epochs=1")
+    stages.extract(settings)
+    pretrain(settings)
+    result = finetune(settings_of(prepared, "weights.folder=results/pretrain"))
+    (warning,) = result["warnings"]
+    assert f"UNTRAINED, random weights: {CLIP}" in warning
+    assert "UNTRAINED" in (prepared / "results/finetune/report.html").read_text()

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from cache.boxes import area
-from cache.errors import CacheError, DataError
+from cache.errors import CacheError, DataError, KeyMismatch
 from cache.index import PERSONS, Index
 from extract import images
 from pipelines import stages
@@ -163,7 +163,7 @@ def taught(prepared):
         settings = settings_of(prepared, *TEACHERS, *more)
         stages.extract(settings)
         index = Index.read(settings.cache.root)
-        return settings, teachers_of(settings.cache.root, index, settings.pretrain), index
+        return settings, teachers_of(settings, index), index
 
     return extract
 
@@ -204,14 +204,39 @@ def test_teachers_that_the_cache_lacks_are_named_with_the_settings_that_mend_it(
     settings = settings_of(prepared, "pretrain.without=[]")
     index = Index.read(settings.cache.root)
     with pytest.raises(CacheError, match=r"views\.teacher_image\.network.*pretrain\.without"):
-        teachers_of(settings.cache.root, index, settings.pretrain)
-    alone = settings_of(prepared, "pretrain.without=[similarity, image]").pretrain
-    assert teachers_of(settings.cache.root, index, alone).width is None
+        teachers_of(settings, index)
+    alone = settings_of(prepared, "pretrain.without=[similarity, image]")
+    assert teachers_of(alone, index).width is None
 
 
 def test_descriptions_of_no_picture_are_refused(taught, prepared):
     with pytest.raises(DataError, match=r"no picture has a description.*without=\[similarity\]"):
         taught("views.teacher_text.attributes=[human_action]")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("views.teacher_image.crops=3", "crops 0 there, 3 here"),
+        ("views.teacher_text.attributes=[scene]", "attributes .* here"),
+    ],
+)
+def test_teachers_made_by_other_settings_are_refused(taught, prepared, more, said):
+    _, _, index = taught()
+    with pytest.raises(KeyMismatch, match=f"{said}.*emocache extract"):
+        teachers_of(settings_of(prepared, *TEACHERS, more), index)
+    unset = settings_of(prepared, "pretrain.without=[]")  # null: what is there is meant
+    assert teachers_of(unset, index).width == 24
+
+
+def test_texts_of_attributes_that_have_changed_are_refused(taught, prepared):
+    taught()
+    table = prepared / "data/persons.jsonl"
+    table.write_text(table.read_text().replace("room 3", "kitchen"))
+    settings = settings_of(prepared, *TEACHERS)
+    stages.prepare(settings)
+    with pytest.raises(KeyMismatch, match="attributes, labels or splits have changed"):
+        teachers_of(settings, Index.read(settings.cache.root))
 
 
 def test_a_picture_that_a_teacher_has_not_seen_is_left_out_and_counted(taught):

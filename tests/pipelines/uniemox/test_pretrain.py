@@ -47,7 +47,9 @@ def test_with_teachers_each_loss_is_descended_and_random_weights_are_said_everyw
     about = json.loads((out / "uniemox/emocache.json").read_text())
     assert about["name"] == result["name"]
     assert "UNTRAINED" in (out / "report.html").read_text()
-    assert result["described"] == 12 and result["fusion"] == "weighted"
+    assert result["described"] == {"train": 12, "val": 4}
+    assert result["fusion"] == "weighted"
+    assert result["teachers"]["teacher_image"]["crops"] == 0
 
 
 def test_its_encoder_is_a_backbone_with_its_hash_in_the_key(prepared):
@@ -125,6 +127,8 @@ def test_a_picture_that_is_gone_is_named_in_the_result_and_the_run_goes_on(prepa
     (prepared / "data/pictures/03.png").unlink()
     result = pretrain(settings_of(prepared))
     assert list(result["lost"]) == ["pictures/03.png"]
+    assert result["pictures"] == {"train": 11, "val": 4} and "on 11 pictures" in result["name"]
+    assert "N train 11, dropped 0, 1 could not be read" in " ".join(result["said"])
     assert "no such file" in result["lost"]["pictures/03.png"]
     assert "1 could not be read" in (prepared / "results/pretrain/report.html").read_text()
 
@@ -165,4 +169,28 @@ def test_the_command_tells_the_outcome_and_how_to_use_it(prepared, capsys, monke
     assert end.value.code in (None, 0)
     assert "held out, N 4: pixels" in said
     assert re.search(r"[\d.]+ % \(.*\) of that of the mean training picture, N 4", said)
+    assert re.search(r"seed 0, cache key [0-9a-f]{12}", said)
     assert "--set weights.folder=results/pretrain --set views.scene.network=uniemox" in said
+
+
+def test_a_page_shows_no_pictures_of_another_run(prepared):
+    pretrain(settings_of(prepared, "pretrain.epochs=3", "pretrain.grid_every=1"))
+    pretrain(settings_of(prepared, "pretrain.epochs=1"))
+    grids = prepared / "results/pretrain/grids"
+    assert [path.name for path in grids.iterdir()] == ["epoch-0001.png"]
+
+
+def test_similarity_to_texts_that_are_not_there_is_not_measured(prepared):
+    table = prepared / "data/persons.jsonl"
+    lines = [json.loads(line) for line in table.read_text().splitlines()]
+    for line in lines:
+        if line["split"] == "val":
+            line["attributes"] = {}
+    table.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    settings = settings_of(prepared, *TEACHERS)
+    stages.prepare(settings)
+    stages.extract(settings)
+    result = pretrain(settings)
+    assert result["described"] == {"train": 12, "val": 0}
+    assert "val_similarity" not in result["last"] and "similarity" in result["last"]
+    assert "similarity not measured" in " ".join(result["said"])

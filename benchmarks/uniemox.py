@@ -139,6 +139,8 @@ def of_coco(place: Path, epochs: int) -> dict[str, Any]:
                 },
                 "mean_picture": last.get("val_mean_pixels"),
                 "visible": last.get("val_visible_pixels"),
+                "of_mean_picture": result["held_out"].get("of_mean_picture"),
+                "untrained": result["untrained"],
                 "seconds": result["seconds"],
             }
         )
@@ -146,8 +148,7 @@ def of_coco(place: Path, epochs: int) -> dict[str, Any]:
     return {
         "pictures": result["pictures"],
         "epochs": epochs,
-        "cache_key": result["cache_key"][:12],
-        "untrained": result["untrained"],
+        "cache_key": fit_of(base).cache_key[:12],
         "columns": "each loss: first epoch, last; held out first, last",
         "rows": rows,
     }

@@ -7,25 +7,23 @@ results/finetune/metrics.json   numbers of evaluate.split, and what `Results` ha
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from cache.contents import weights_summary
 from cache.errors import DataError
 from cache.files import write_json
-from cache.index import Index
 from cache.keys import key_of
 from extract.weights import Weights, find
 from pipelines.evaluation import measure
 from pipelines.results import Results, plain, write_csv
 from pipelines.settings import Settings
+from pipelines.uniemox.fit import Fit
 from pipelines.uniemox.pictures import PictureSource, persons_of
 from pipelines.wording import UNTRAINED, between, percent
 from pipelines.workplace import device_of, index_of
-from train.run import versions
 from train.scores import Scores
 from train.uniemox.classifier import Classifier
 from train.uniemox.descent import Course, descend
@@ -35,32 +33,35 @@ from train.uniemox.pictures import Split
 from train.uniemox.ranks import World, joined
 from train.uniemox.settings import Finetune
 
+# Of the facts, those that stand beside every number.
+PROVENANCE = (
+    "dataset",
+    "note",
+    "cache_key",
+    "seed",
+    "weights",
+    "untrained",
+    "versions",
+    "device",
+)
 Progress = Callable[[int, int, str], None]
 
 
-@dataclass
-class Fit:
+@dataclass(kw_only=True)
+class FinetuneFit(Fit[Finetune]):
     """All that one fine-tuning is made of."""
 
-    settings: Finetune
-    index: Index
-    source: PictureSource
-    weights: Weights
-    dropped: Counter[str]
-    warnings: list[str] = field(default_factory=list)
+    encoder: Weights
+
+    @property
+    def weights(self) -> list[Mapping[str, Any]]:
+        """Of the encoder."""
+        return [self.encoder.facts()]
 
     @property
     def cache_key(self) -> str:
         """Of the index and of the encoder's weights."""
-        return key_of({"index": self.index.digest(), "encoder": self.weights.sha256})
-
-    @property
-    def key(self) -> str:
-        """Of everything that decides the numbers but the code and the devices."""
-        settings = self.settings.model_dump(mode="json", exclude={"readers", "save_every", "log"})
-        return key_of(
-            {"settings": settings, "cache": self.cache_key, "torch": str(torch.__version__)}
-        )
+        return key_of({"index": self.index.digest(), "encoder": self.encoder.sha256})
 
 
 def finetune(settings: Settings, progress: Progress = lambda *_: None) -> dict[str, Any]:
@@ -86,7 +87,7 @@ def finetune(settings: Settings, progress: Progress = lambda *_: None) -> dict[s
     size, patch = int(vit.config.image_size), int(vit.config.patch_size)  # type: ignore[arg-type]
     samples, dropped = persons_of(index)
     source = PictureSource(settings.data.root, samples, own, size, (size // patch) ** 2)
-    fit = Fit(own, index, source, weights, dropped)
+    fit = FinetuneFit(settings=own, index=index, source=source, dropped=dropped, encoder=weights)
     if UNTRAINED in weights.name:  # its teachers
         fit.warnings.append(f"the encoder {own.encoder} is {weights.name}")
     for split in ("train", *(["val"] if own.select == "val" else []), settings.evaluate.split):
@@ -120,62 +121,39 @@ def finetune(settings: Settings, progress: Progress = lambda *_: None) -> dict[s
 
 
 def _measured(
-    settings: Settings, fit: Fit, model: Classifier, done: Course, here: World, out: Results
+    settings: Settings, fit: FinetuneFit, model: Classifier, done: Course, here: World, out: Results
 ) -> dict[str, Any]:
     """The numbers of the split, and everything written."""
     from pipelines.uniemox.looking import looks_of_classifier
     from pipelines.uniemox.page import finetuned
 
     index, own, split = fit.index, fit.settings, settings.evaluate.split
-    paths, picture_rows = index.pictures["path"].to_pylist(), index.picture_rows
     scores = _scores(model, fit, split, here)
     val = _scores(model, fit, "val", here) if split != "val" and fit.source.count("val") else None
-    said = weights_summary([fit.weights.facts()])
-    known = {"dataset": index.dataset, "note": index.note, "cache_key": fit.cache_key}
+    facts, seen = fit.facts(model, done, here), fit.seen(done)
     provenance = {
-        **known,
-        "fitted_on": known,
+        **{name: facts[name] for name in PROVENANCE},
+        "fitted_on": {name: facts[name] for name in ("dataset", "note", "cache_key")},
         "head": f"linear layer on {own.encoder}, fine-tuned",
-        "seed": own.seed,
         "best_epoch": done.best_epoch,
-        **said,
-        "versions": versions(),
-        "device": str(here.device),
     }
     found = measure(scores, settings.evaluate, provenance, val=val)
     found.write(out)
     numbers = found.metrics[split]
     result = plain(
         {
-            **known,
-            "encoder": fit.weights.name,
+            **facts,
+            "encoder": fit.encoder.name,
             "head": provenance["head"],
-            "seed": own.seed,
             "split": split,
-            "persons": {
-                part: sum(sample.row not in done.lost for sample in fit.source.samples[part])
-                for part in ("train", "val", split)
-            },
-            "dropped": dict(sorted(fit.dropped.items())),
-            "lost": {paths[picture_rows[row]]: why for row, why in sorted(done.lost.items())},
-            "warnings": fit.warnings,
-            **said,
-            "epochs": len(done.history),
+            "persons": {part: seen[part] for part in ("train", "val", split)},
             "best_epoch": done.best_epoch,
-            "resumed": done.resumed,
-            "skipped": done.skipped,
             "measured": numbers,
-            "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-            "device": str(here.device),
-            "devices": here.size,
-            "seconds": round(sum(row["seconds"] for row in done.history), 1),
-            "versions": versions(),
-            "settings": own.model_dump(mode="json"),
         }
     )
     result["said"] = in_words(result)
     about = {name: result[name] for name in ("dataset", "note", "cache_key", "seed", "weights")}
-    about["name"] = f"{fit.weights.name}, fine-tuned on {index.dataset}"
+    about["name"] = f"{fit.encoder.name}, fine-tuned on {index.dataset}"
     model.save(out.folder / "classifier", about)
     columns = [name for name, value in done.history[-1].items() if isinstance(value, int | float)]
     write_csv(out.curves, columns, done.history)
@@ -217,7 +195,7 @@ def _split(name: str) -> Split:
     return name  # type: ignore[return-value]
 
 
-def _scores(model: Classifier, fit: Fit, split: str, here: World) -> Scores:
+def _scores(model: Classifier, fit: FinetuneFit, split: str, here: World) -> Scores:
     """Of everybody of a split whose picture can be read."""
     rows, scores = [], []
     lost: Counter[str] = Counter()

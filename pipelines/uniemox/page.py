@@ -40,13 +40,9 @@ def pretrained(
             ("encoder", result["name"]),
             ("N train", f"{pictures['train']:,} pictures"),
             ("N held out", f"{pictures['val']:,} pictures"),
-            ("dropped", _dropped(result)),
-            ("seed", str(result["seed"])),
-            ("cache key", result["cache_key"][:12]),
-            ("device", f"{result['devices']} x {result['device']}"),
-            ("time", duration(result["seconds"])),
+            *_facts(result),
         ],
-        [*result["warnings"], *warnings_of(result["note"], result["untrained"])],
+        _warnings(result),
         [
             Section(
                 "Losses",
@@ -73,14 +69,10 @@ def finetuned(
             ("encoder", result["encoder"]),
             ("N train", f"{result['persons']['train']:,} persons"),
             ("N evaluated", f"{numbers['n_evaluated']:,} of {result['split']}"),
-            ("dropped", _dropped(result)),
             ("kept epoch", f"{result['best_epoch']} of {result['epochs']}"),
-            ("seed", str(result["seed"])),
-            ("cache key", result["cache_key"][:12]),
-            ("device", f"{result['devices']} x {result['device']}"),
-            ("time", duration(result["seconds"])),
+            *_facts(result),
         ],
-        [*result["warnings"], *warnings_of(result["note"], result["untrained"])],
+        _warnings(result),
         [
             Section("Result", text=result["said"]),
             Section("Epochs", figures=[_curves(history, ["loss", "accuracy"])]),
@@ -89,11 +81,22 @@ def finetuned(
     )
 
 
-def _dropped(result: Mapping[str, Any]) -> str:
+def _facts(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What both say at the top."""
     reasons = {**result["dropped"]}
     if result["lost"]:
         reasons["could not be read"] = len(result["lost"])
-    return ", ".join(f"{count:,} {why}" for why, count in reasons.items()) or "none"
+    return [
+        ("dropped", ", ".join(f"{count:,} {why}" for why, count in reasons.items()) or "none"),
+        ("seed", str(result["seed"])),
+        ("cache key", result["cache_key"][:12]),
+        ("device", f"{result['devices']} x {result['device']}"),
+        ("time", duration(result["seconds"])),
+    ]
+
+
+def _warnings(result: Mapping[str, Any]) -> list[str]:
+    return [*result["warnings"], *warnings_of(result["note"], result["untrained"])]
 
 
 def _losses(result: Mapping[str, Any]) -> Table:

@@ -8,9 +8,8 @@ results/pretrain/grids/         held-out pictures and what the student makes of 
 
 import logging
 import shutil
-from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -22,18 +21,19 @@ from PIL import Image
 from safetensors.torch import save
 
 from cache.boxes import area
-from cache.contents import weights_in_words, weights_summary
+from cache.contents import weights_in_words
 from cache.errors import DataError
 from cache.files import write_atomic, write_json
 from cache.index import Index
 from cache.keys import key_of
+from extract.weights import Weights, find
 from pipelines.results import Results, plain, write_csv
 from pipelines.settings import Settings
+from pipelines.uniemox.fit import Fit
 from pipelines.uniemox.pictures import PictureSource, Sample, Teachers, pictures_of, teachers_of
 from pipelines.wording import between, number, percent
 from pipelines.workplace import device_of, index_of
 from train.metrics import bootstrap_mean
-from train.run import versions
 from train.settings import Evaluate
 from train.uniemox.descent import Course, Row, descend
 from train.uniemox.encoder import save_encoder
@@ -49,18 +49,12 @@ log = logging.getLogger("train")
 Progress = Callable[[int, int, str], None]
 
 
-@dataclass
-class Fit:
-    """All that one pre-training is made of."""
+@dataclass(kw_only=True)
+class PretrainFit(Fit[Pretrain]):
+    """All that one pre-training is made of. start: the weights that it goes on from."""
 
-    settings: Pretrain
-    index: Index
-    source: PictureSource
     teachers: Teachers
-    dropped: Counter[str]
-    start: Mapping[str, Any] | None = None  # facts of the weights it goes on from
-    start_folder: Path | None = None
-    warnings: list[str] = field(default_factory=list)
+    start: Weights | None = None
 
     def described(self, split: str) -> int:
         """How many pictures of a split have a description."""
@@ -70,22 +64,19 @@ class Fit:
         )
 
     @property
+    def weights(self) -> list[Mapping[str, Any]]:
+        """Of the teachers, and those that it goes on from."""
+        return [*self.teachers.weights, *([] if self.start is None else [self.start.facts()])]
+
+    @property
     def cache_key(self) -> str:
         """Of the index and of the teachers."""
         return key_of({"index": self.index.digest(), "views": dict(self.teachers.keys)})
 
     @property
     def key(self) -> str:
-        """Of everything that decides the numbers but the code and the devices."""
-        settings = self.settings.model_dump(mode="json", exclude={"readers", "save_every", "log"})
-        return key_of(
-            {
-                "settings": settings,
-                "cache": self.cache_key,
-                "start": None if self.start is None else self.start["sha256"],
-                "torch": str(torch.__version__),
-            }
-        )
+        """Also of the start."""
+        return key_of({"fit": super().key, "start": self.start and self.start.sha256})
 
 
 def pretrain(
@@ -102,9 +93,10 @@ def pretrain(
     with joined(device_of(settings)) as here:
         torch.manual_seed(fit.settings.seed)
         student = Student.setup(fit.settings, fit.teachers.width)
-        if fit.start_folder is not None:
-            student.load_start(fit.start_folder)
-        student.learn_mean(_some(fit.source, fit.settings))
+        if fit.start is not None and fit.start.path is not None:
+            student.load_start(fit.start.path)
+        if "pixels" in student.active:
+            student.learn_mean(_some(fit.source, fit.settings))
         student.to(here.device)
         shown = next(fit.source.read("val", [_first(fit.source, fit.settings)]), None)
         if here.first and not Results(out).resume.exists():
@@ -138,7 +130,7 @@ def pretrain(
     return result
 
 
-def prepare(settings: Settings) -> Fit:
+def prepare(settings: Settings) -> PretrainFit:
     """What is fitted on what, before anything is computed."""
     own, index = settings.pretrain, index_of(settings)
     if index.modalities:
@@ -150,12 +142,9 @@ def prepare(settings: Settings) -> Fit:
         raise DataError(f"no picture of train to learn from ({told}): see `emocache prepare`")
     patches = (own.size // own.patch) ** 2
     source = PictureSource(settings.data.root, samples, own, own.size, patches, teachers)
-    fit = Fit(own, index, source, teachers, dropped)
+    fit = PretrainFit(settings=own, index=index, source=source, teachers=teachers, dropped=dropped)
     if own.start is not None:
-        from extract.weights import find
-
-        weights = find(own.start, settings.weights)
-        fit.start, fit.start_folder = weights.facts(), weights.path
+        fit.start = find(own.start, settings.weights)
     whole, count = _whole(samples["train"], index), len(samples["train"])
     if "person" not in own.without and whole:
         fit.warnings.append(
@@ -189,37 +178,28 @@ def _some(source: PictureSource, settings: Pretrain) -> Any:
     return source.read("train", batches, 1)
 
 
-def describe(fit: Fit, student: Student, done: Course, here: World) -> dict[str, Any]:
+def describe(fit: PretrainFit, student: Student, done: Course, here: World) -> dict[str, Any]:
     """What pretrain.json holds."""
     own, index = fit.settings, fit.index
     if fit.described("val") < 2:  # L2 is of texts beside each other
         for row in done.history:
             row.pop("val_similarity", None)
     last = done.history[-1]
-    paths = index.pictures["path"].to_pylist()
     losses = [name for name in ("pixels", "similarity", "image") if name in last]
-    weights = [*fit.teachers.weights, *([] if fit.start is None else [fit.start])]
-    said = weights_summary(weights)
-    seen = {
-        split: sum(sample.row not in done.lost for sample in samples)
-        for split, samples in fit.source.samples.items()
-    }
+    facts, seen = fit.facts(student, done, here), fit.seen(done)
     name = (
         f"UniEmoX ViT-{own.encoder} {own.size}/{own.patch}, {len(done.history)} "
         f"epoch{'' if len(done.history) == 1 else 's'} on {seen['train']:,} pictures of "
         f"{index.dataset} ({' + '.join(losses)})"
     )
-    if untrained := said["untrained"]:
+    if untrained := facts["untrained"]:
         name += f", teachers UNTRAINED, random weights: {', '.join(untrained)}"
     return plain(
         {
             "name": name,
-            "dataset": index.dataset,
-            "note": index.note,
-            "cache_key": fit.cache_key,
+            **facts,
             "index": index.digest(),
             "keys": dict(fit.teachers.keys),
-            "seed": own.seed,
             "fusion": own.fusion if fit.teachers.width and "person" not in own.without else None,
             "losses": losses,
             "pictures": seen,
@@ -227,27 +207,14 @@ def describe(fit: Fit, student: Student, done: Course, here: World) -> dict[str,
             if fit.teachers.described is None
             else {split: fit.described(split) for split in seen},
             "teachers": fit.teachers.settings,
-            "dropped": dict(sorted(fit.dropped.items())),
-            "lost": {paths[row]: why for row, why in sorted(done.lost.items())},
-            "warnings": fit.warnings,
-            "start": None if fit.start is None else weights_in_words(fit.start),
-            **said,
-            "epochs": len(done.history),
-            "resumed": done.resumed,
-            "skipped": done.skipped,
+            "start": None if fit.start is None else weights_in_words(fit.start.facts()),
             "last": last,
-            "parameters": sum(p.numel() for p in student.parameters() if p.requires_grad),
-            "device": str(here.device),
-            "devices": here.size,
-            "seconds": round(sum(row["seconds"] for row in done.history), 1),
-            "versions": versions(),
-            "settings": own.model_dump(mode="json"),
         }
     )
 
 
 def held_out(
-    fit: Fit, student: Student, settings: Evaluate, here: World
+    fit: PretrainFit, student: Student, settings: Evaluate, here: World
 ) -> dict[str, dict[str, float]]:
     """The pixel error of hidden patches over the held-out pictures, and what share it is of that of
     the mean training picture and of that of the mean visible colour, each with an interval by
@@ -316,7 +283,7 @@ def in_words(result: Mapping[str, Any]) -> list[str]:
 def _write(
     settings: Settings,
     out: Path,
-    fit: Fit,
+    fit: PretrainFit,
     student: Student,
     result: dict[str, Any],
     history: list[Row],

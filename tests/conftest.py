@@ -44,6 +44,7 @@ settings.load_profile("patient")
 # Files whose tests share the DVC run of tests/pipelines/conftest.py.
 ONE_RUN = (
     "test_cli",
+    "test_docs",
     "test_dvc",
     "test_evaluation",
     "test_predict",

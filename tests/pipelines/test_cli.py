@@ -436,14 +436,6 @@ def test_a_report_of_another_head_than_was_evaluated_is_refused(emocache, workpl
 
 
 @pytest.mark.slow
-def test_the_python_of_the_readme_runs(workplace):
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    done = run(workplace, sys.executable, "-c", code, first=[ROOT])
-    assert done.code == 0, done.err
-    assert "(11, 2048) (11, 26)" in done.out
-
-
-@pytest.mark.slow
 def test_stage_by_stage_the_command_that_is_missing_is_named(emocache, workplace):
     shutil.rmtree("results")
     assert "emocache train" in refusal(emocache("evaluate"))

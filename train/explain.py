@@ -41,7 +41,8 @@ class Explanation:
     attention (N, k): weight of each object, zero where padded, None for a head that weighs none;
     objects, faces: None for a head that does not read their view; graphs: name -> (C, C), row i is
     what label i says of each j; transport (N, n, m): what goes from each token of the head's first
-    side to each of the second, None for a head that transports nothing.
+    side to each of the second, None for a head that transports nothing; gate (N, W): what each
+    channel of the body is multiplied with, None for a head without such a gate.
     """
 
     labels: tuple[str, ...]
@@ -55,6 +56,7 @@ class Explanation:
     faces: Faces | None
     graphs: Mapping[str, np.ndarray]
     transport: np.ndarray | None = None
+    gate: np.ndarray | None = None
 
 
 def explain_features(model: Any, features: Features, rows: Int[Tensor, " N"]) -> Explanation:
@@ -92,6 +94,7 @@ def explain_features(model: Any, features: Features, rows: Int[Tensor, " N"]) ->
         faces=Faces(*faces) if faces else None,
         graphs={name: graph.detach().cpu().numpy() for name, graph in model.graphs().items()},
         transport=together([output.transport for output in outputs]),
+        gate=together([output.gate for output in outputs]),
     )
 
 

@@ -21,13 +21,15 @@ class Output:
     """scores: probabilities, or what the head calls its scores; logits: what they were made from;
     attention: of the objects, None where none are weighed; vad: valence, arousal and dominance in
     the annotation's units, None where they are not predicted; transport: the plan between the
-    tokens of two modalities, None for a head that transports nothing."""
+    tokens of two modalities, None for a head that transports nothing; gate: of each channel of the
+    body, what it is multiplied with, from 0 to 1, None for a head without, and in training."""
 
     scores: Float[Tensor, "B C"]
     logits: Float[Tensor, "B C"]
     attention: Float[Tensor, "B k"] | None = None
     vad: Float[Tensor, "B 3"] | None = None
     transport: Float[Tensor, "B n m"] | None = None
+    gate: Float[Tensor, "B W"] | None = None
 
 
 class Head(Protocol):

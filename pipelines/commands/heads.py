@@ -223,52 +223,89 @@ def _show_probe(found: dict[str, Any]) -> None:
 
 
 def compare(
-    a: Annotated[Path, typer.Argument(metavar="RESULTS_A", help="Where `evaluate` wrote.")],
-    b: Annotated[Path, typer.Argument(metavar="RESULTS_B", help="Another such folder.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RESULTS...", help="Where `evaluate` wrote, two folders or more."),
+    ],
+    page: Annotated[
+        Path | None,
+        typer.Option(help="The page to write: results/compare.html, with --json none."),
+    ] = None,
     set_: Set = [],
     file: Params = PARAMS,
     as_json: Json = False,
 ) -> None:
-    """Is one head better than another? Both on the same persons, by shared resamples of pictures.
+    """Is one head better than another? Each against the first on the same persons, by shared
+    resamples of pictures; on the terminal, and as a page with the differences of each label.
 
     Each folder is what `evaluate` left: keep one by `cp -r results results-hugme` before the next
     head is fitted.
 
-    Example: emocache compare results-hugme results-rrla --set evaluate.bootstrap=10000
+    Example: emocache compare results-hugme results-rrla results-mlp
+    --set evaluate.bootstrap=10000
     """
-    say(stages.compare(params.load(file, set_), a, b), as_json, _show_comparison)
+    from pipelines import comparison
+
+    if len(runs) < 2:
+        raise typer.BadParameter("name two results folders or more")
+    evaluate = params.load(file, set_).evaluate
+    if len(runs) == 2:
+        found = comparison.compare(runs[0], runs[1], evaluate)
+    else:
+        found = comparison.compare_runs(runs, evaluate)
+    if page is not None or not as_json:
+        from pipelines.studies import compare_page
+
+        path = compare_page.write(found, page or HERE.folder / "compare.html")
+        found = {**found, "page": str(path)}
+    say(found, as_json, _show_comparison)
 
 
 def _show_comparison(found: dict[str, Any]) -> None:
-    table = Table("measure", "A", "B", "B - A", f"{found['confidence']:.0%} interval", "p")
+    first, *others = found["runs"]
+    several, many = len(others) > 1, len(found["tests"]) > 1
+    other = "run" if several else others[0]["name"]
+    columns = ["measure", "A", other, f"{other} - A", f"{found['confidence']:.0%} interval", "p"]
+    table = Table(*(["run"] if several else []), *columns, *(["p (Holm)"] if many else []))
     least = 2 / (found["resamples"] + 1)
-    for row in found["measures"]:
+    for row in found["tests"]:
         p = row["p"]
         plain = found["kind"] == "distribution" or row["measure"].endswith("_error")
         shown, apart = (four, four) if plain else (percent, points)
         table.add_row(
+            *([row["run"]] if several else []),
             row["measure"],
             shown(row["a"]),
             shown(row["b"]),
             apart(row["difference"]),
             between(row["low"], row["high"], apart),
             "unknown" if p is None else f"{'at most ' if p <= least else ''}{p:.2g}",
+            *([number(row["p_holm"], 3)] if many else []),
         )
     out.print(table)
-    for name in ("a", "b"):
-        side = found[name]
+    if many:
         out.print(
-            f"{name.upper()}: {escape(side['folder'])}, {side['dataset']}, head {side['head']} "
+            f"{len(found['tests'])} comparisons: by chance alone one in twenty has p below 0.05; "
+            "p (Holm) is adjusted for all of them"
+        )
+    for side in (first, *others):
+        out.print(
+            f"{side['name']}: {escape(side['folder'])}, {side['dataset']}, head {side['head']} "
             f"{side['head_sha256'][:12]}, seed {side['seed']}, cache key "
-            f"{side['cache_key'][:12]}; N dropped {side['n_dropped']:,}, N scored by this one only "
+            f"{side['cache_key'][:12]}; N dropped {side['n_dropped']:,}, N not scored by all "
             f"{side['n_only']:,}"
         )
     out.print(
         f"N evaluated {found['n_evaluated']:,} of {found['split']}, in {found['n_pictures']:,} "
-        f"pictures; {found['resamples']:,} shared resamples of pictures, seed {found['seed']}"
+        f"pictures; {found['resamples']:,} shared resamples of {found['drawn']}, seed "
+        f"{found['seed']}"
     )
-    for note in sorted({found[name]["note"] for name in ("a", "b")} - {""}):
+    for network in sorted({one for side in found["runs"] for one in side["untrained"]}):
+        untrained([network])
+    for note in sorted({side["note"] for side in found["runs"]} - {""}):
         out.print(f"[yellow]{escape(note)}[/]")
+    if "page" in found:
+        out.print(escape(found["page"]))
 
 
 def report(set_: Set = [], file: Params = PARAMS, as_json: Json = False) -> None:

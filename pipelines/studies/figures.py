@@ -1,5 +1,5 @@
 """Figures of sweeps, tuning and fits: a heat map of two settings, parallel coordinates of many,
-curves.
+curves, differences with their intervals.
 
 Drawn by matplotlib's objects, without pyplot: nothing global changes. The same data give the same
 bytes on the same matplotlib, so that DVC and git see a change only where there is one. Text in an
@@ -454,6 +454,43 @@ def curves(
         figure.legend(
             drawn.values(), drawn, loc="outside upper left", ncols=len(drawn), frameon=False
         )
+        return _settled(figure)
+
+
+# ---- differences ---------------------------------------------------------------------------
+
+
+def differences(
+    rows: Sequence[tuple[str, float, float, float]], across: str, more: bool = True
+) -> Figure:
+    """A dot and a line a row, from the top: (name, difference, low, high) about 0, which is drawn;
+    `across`: what is differed in. Rows whose interval leaves out 0 are filled, better ones in blue,
+    worse ones in red; all others are hollow. A row without an interval has no line, and one whose
+    difference is NaN is named alone. more: whether more is better."""
+    with matplotlib.rc_context(_LOOK):
+        letters = max((len(short(row[0], 32)) for row in rows), default=1)
+        figure = Figure(
+            figsize=(4.6 + 0.07 * letters, 0.9 + 0.2 * max(len(rows), 1)), layout="constrained"
+        )
+        plane = figure.add_subplot()
+        plane.axvline(0, color=_SOFT, lw=1, gid="zero")
+        for at, (_, difference, low, high) in enumerate(rows):
+            if not math.isfinite(difference):
+                continue
+            known = math.isfinite(low) and math.isfinite(high)
+            sure = known and (low > 0 or high < 0)
+            colour = _STROKES[0 if (difference > 0) == more else 1][0] if sure else _SOFT
+            if known:
+                plane.plot([low, high], [at, at], color=colour, lw=1.5, solid_capstyle="butt")
+            face = colour if sure else "white"
+            plane.plot(difference, at, "o", ms=5, mfc=face, mec=colour, gid=f"row{at}")
+        plane.set_ylim(len(rows) - 0.4, -0.6)
+        plane.set_yticks(range(len(rows)), [short(row[0], 32) for row in rows])
+        plane.grid(axis="x", color="#e2dfd8", lw=0.6)
+        plane.set_axisbelow(True)
+        plane.tick_params(length=0)
+        plane.set_xlabel(across)
+        plane.spines[["top", "right", "left"]].set_visible(False)
         return _settled(figure)
 
 

@@ -11,7 +11,7 @@ import pytest
 from cache.errors import DataError
 from cache.index import VAD
 from pipelines.commands import heads
-from pipelines.comparison import compare
+from pipelines.comparison import compare, compare_runs, holm
 from pipelines.evaluation import measure
 from pipelines.results import Results
 from tests.pipelines.report_data import LABELS, provenance, scores
@@ -142,6 +142,80 @@ def test_results_of_an_older_emocache_are_refused(two):
         compare(*two, QUICK)
 
 
+# ---- several -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def three(two, tmp_path):
+    """And of one that is a little worse than the first, on fewer persons."""
+    some = scores().of(np.arange(380))
+    return *two, written(tmp_path / "c", noisy(some, 0.2), "mlp")
+
+
+def test_each_run_is_compared_with_the_first_on_the_persons_of_all(three):
+    found = compare_runs(three, QUICK)
+    assert [run["name"] for run in found["runs"]] == ["A", "B", "C"]
+    assert [run["n_only"] for run in found["runs"]] == [20, 20, 0]
+    assert found["n_evaluated"] == 380
+    assert [(row["run"], row["measure"]) for row in found["tests"]] == [("B", "mAP"), ("C", "mAP")]
+    firsts = [scores().of(np.arange(380)), noisy(scores()).of(np.arange(380))]
+    a, b = (metrics.bootstrap(s.y_true, s.y_score, s.picture_rows, 100) for s in firsts)
+    wanted = metrics.paired(a, b)
+    row = found["tests"][0]
+    assert (row["a"], row["b"], row["low"], row["high"], row["p"]) == pytest.approx(
+        (wanted.a, wanted.b, wanted.low, wanted.high, wanted.p)
+    )
+    assert found["runs"][0]["numbers"]["mAP"] == {
+        "value": pytest.approx(a.mean),
+        "low": pytest.approx(a.mean_low),
+        "high": pytest.approx(a.mean_high),
+    }
+    of_b = [one for one in found["per_label"] if one["run"] == "B"]
+    assert {one["label"] for one in of_b} == set(LABELS)
+    gaps = [one["difference"] for one in of_b]
+    assert gaps == sorted(gaps, reverse=True)
+    for one in of_b:
+        label = metrics.paired(a, b, LABELS.index(one["label"]))
+        assert (one["difference"], one["low"], one["p"]) == pytest.approx(
+            (label.difference, label.low, label.p)
+        )
+        assert one["positives"] == firsts[0].y_true[:, LABELS.index(one["label"])].sum()
+
+
+def test_of_two_the_old_keys_are_those_of_the_runs_and_tests(two):
+    found = compare(*two, QUICK)
+    assert (found["a"], found["b"]) == tuple(found["runs"])
+    assert found["measures"] == found["tests"] == compare_runs(two, QUICK)["tests"]
+
+
+def test_labels_of_shares_differ_in_how_far_they_are_off(tmp_path):
+    many = soft()
+    blurred = replace(many, y_score=0.5 * many.y_score + 0.1)
+    folders = [written(tmp_path / "a", many), written(tmp_path / "b", blurred)]
+    found = compare_runs(folders, QUICK)
+    assert found["per_label_measure"] == "share_error"
+    off = [np.abs(many.distribution - one.y_score).mean(axis=0) for one in (many, blurred)]
+    for row in found["per_label"]:
+        at = many.labels.index(row["label"])
+        assert (row["a"], row["b"]) == pytest.approx((off[0][at], off[1][at]), rel=1e-5)
+
+
+def test_holm_by_hand():
+    """Sorted 0.01, 0.02, 0.03, 0.5 times 4, 3, 2, 1: 0.04, 0.06, 0.06, 0.5."""
+    found = holm([0.03, 0.01, np.nan, 0.5, 0.02])
+    np.testing.assert_allclose(found, [0.06, 0.04, np.nan, 0.5, 0.06])
+    assert holm([0.6, 0.9]) == [1.0, 1.0] and holm([]) == []
+    assert holm([0.04]) == [0.04]
+
+
+def test_one_alone_and_a_third_of_another_index_are_refused(three):
+    with pytest.raises(DataError, match="name two or more"):
+        compare_runs(three[:1], QUICK)
+    written(three[2], replace(scores(), index="5" * 64))
+    with pytest.raises(DataError, match=r"a and .*c cannot be compared, the index"):
+        compare_runs(three, QUICK)
+
+
 # ---- the command ---------------------------------------------------------------------------
 
 
@@ -164,6 +238,23 @@ def test_the_command_shows_a_table_or_json(two, emocache, monkeypatch):
     done = emocache("compare", "a", "b", "--json")
     assert done.code == 0 and json.loads(done.out)["measures"][0]["measure"] == "mAP"
     assert json.loads(done.out)["resamples"] == 1000
+
+
+def test_the_command_writes_a_page_and_with_json_only_where_asked(three, emocache, monkeypatch):
+    monkeypatch.chdir(three[0].parent)
+    shutil.copy(ROOT / "params.yaml", ".")
+    few = ("--set", "evaluate.bootstrap=100")
+    done = emocache("compare", "a", "b", "c", "--json", *few)
+    found = json.loads(done.out)
+    assert done.code == 0 and len(found["runs"]) == 3 and "page" not in found
+    assert not Path("results").exists()
+    done = emocache("compare", "a", "b", "c", *few)
+    assert done.code == 0 and Path("results/compare.html").exists()
+    said = " ".join(done.out.split())
+    for word in ("results/compare.html", "p (Holm)", "run - A", "2 comparisons", "C: c, emotic"):
+        assert word in said, word
+    done = emocache("compare", "a", "b", "--json", "--page", "deep/page.html", *few)
+    assert json.loads(done.out)["page"] == "deep/page.html" and Path("deep/page.html").exists()
 
 
 def test_the_command_refuses_in_a_sentence(two, emocache, tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from tests.train import made
+from tests.train.heads.test_peers import settings as rrla
 from train import fit
 from train.explain import explain_features, gradients
 from train.head import LabelHead, Output
@@ -58,6 +59,27 @@ def test_a_head_that_transports_nothing_has_none(features):
     settings = made.settings(head="mlp", mlp={"hidden": []})
     head = get_head("mlp").setup(settings, features, features.rows("train"))
     assert explain_features(head, features, features.rows("val")).transport is None
+
+
+@pytest.mark.parametrize("standardise", [False, True])
+def test_the_gate_of_the_body_is_what_its_channels_are_multiplied_with(features, standardise):
+    settings = rrla("rrla", standardise=standardise)
+    head = get_head("rrla").setup(settings, features, features.rows("train"))
+    rows = torch.tensor([9, 2, 30])
+    found = explain_features(head, features, rows)
+    seen = head.see("body", features.batch(rows))
+    with torch.no_grad():
+        gated = head.gate(seen)
+    assert found.gate.shape == (3, made.WIDTH) and found.gate.std() > 0
+    assert (found.gate > 0).all() and (found.gate < 1).all()
+    np.testing.assert_allclose(found.gate * seen.numpy(), gated, rtol=1e-5, atol=1e-6)
+    assert head.train()(features.batch(rows)).gate is None
+
+
+def test_a_head_without_a_gate_has_none(features):
+    settings = rrla("rrla", rrla={"without": ["bpa"]})
+    head = get_head("rrla").setup(settings, features, features.rows("train"))
+    assert explain_features(head, features, features.rows("val")).gate is None
 
 
 @pytest.mark.parametrize("name", ["hugme", "mlp", "kosti"])

@@ -113,7 +113,14 @@ class Rrla(SquaredHead):
         else:
             assert self.linear is not None  # one of the two
             logits = self.linear(fused)
-        return Output(self.scores(logits), logits, weights)
+        gate = None if self.training else self.channels(batch)
+        return Output(self.scores(logits), logits, weights, gate=gate)
+
+    def channels(self, batch: Batch) -> Float[Tensor, "B W"] | None:
+        """BPA's weight of each channel of the body, from 0 to 1; None without it."""
+        if not isinstance(self.gate, ChannelGate):
+            return None
+        return self.gate.gate(self.see("body", batch))
 
     def graphs(self) -> Mapping[str, Float[Tensor, "C C"]]:
         return {} if self.graph is None else {"cooccurrence": self.adjacency}

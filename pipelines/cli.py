@@ -13,7 +13,7 @@ import typer
 
 from cache.errors import EmocacheError, SettingsError
 from pipelines import settings as params
-from pipelines.commands import cache, data, heads, studies, uniemox
+from pipelines.commands import cache, data, export, heads, serve, studies, uniemox
 from pipelines.console import PARAMS, err, escape, out
 from pipelines.process import settle
 from pipelines.results import Results
@@ -41,6 +41,8 @@ for command in (
     uniemox.finetune,
     heads.report,
     heads.predict,
+    serve.serve,
+    export.export,
 ):
     app.command()(command)
 app.add_typer(cache.app, name="cache")

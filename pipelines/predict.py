@@ -25,7 +25,7 @@ from pipelines.settings import Settings
 from pipelines.workplace import device_of, networks_of
 from train.checkpoint import load_head
 from train.data import Features, ViewData, from_arrays
-from train.explain import explain_features
+from train.explain import Explanation, explain_features
 
 
 @dataclass
@@ -92,6 +92,57 @@ class Predictor:
             device=self.networks.device(),
         )
 
+    def answer(
+        self,
+        source: Path | bytes,
+        boxes: Sequence[Box] = (),
+        *,
+        most: int | None = None,
+        limit: int = images.LIMIT,
+    ) -> "Answer":
+        """What the head says of the people of one picture, a file or its bytes.
+
+        boxes: people, instead of the detector's. most: of these, those of the highest scores.
+        limit: the most pixels. Raises `images.PictureError` for a picture that cannot be read,
+        DataError for a box outside it.
+        """
+        picture = images.read(source, limit)
+        people = _inside(boxes, picture) or self.people(picture)
+        if not people:
+            return Answer(picture)
+        kept = people[:most]
+        features = self.features(picture, kept)
+        seen = explain_features(self.model, features, features.rows())
+        learned = self.info["positives"]
+        marks, places = [], []
+        rows = seen.person_rows.tolist()  # without those of whom a view failed
+        for number in range(len(rows)):
+            ranked = np.argsort(-seen.y_score[number])
+            emotions = [
+                (seen.labels[i], round(float(seen.y_score[number, i]), 4))
+                for i in ranked
+                if learned[seen.labels[i]]
+            ]
+            name = f"person {number + 1}"
+            marks.append(replace(PersonMark.seen(seen, number), name=name, emotions=emotions))
+            places.append(_by_weight(seen, number))
+        return Answer(picture, marks, features, rows, places, len(people) - len(rows))
+
+    def about(self, found: bool = True) -> dict[str, Any]:
+        """What all answers rest on. found: whether the people detector was asked."""
+        info = self.info
+        weights = [one for view in info["views"].values() for one in view["weights"]]
+        if found:
+            weights.append(self.networks.weights(self.settings.people.detector).facts())
+        return {
+            "head": info["head"],
+            "dataset": info["dataset"],
+            "note": info["note"],
+            "views": sorted(info["views"]),
+            "not_learned": [label for label, count in info["positives"].items() if not count],
+            **weights_summary(weights),
+        }
+
     def _view(self, view: View, subjects: Sequence[Subject]) -> ViewData:
         rows = view.run(subjects, self.networks)
         spec = view.spec(self.networks)
@@ -100,6 +151,79 @@ class Predictor:
             arrays={name: _column(name, array, rows) for name, array in spec.arrays.items()},
             status=np.array([STATUS[row.status] for row in rows], np.uint8),
         )
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a head says of the people of one picture.
+
+    marks: each person with all emotions; features, None where there is nobody; rows: of these
+    persons in them; places: where the objects of each mark are in their arrays; left_out: people
+    found beyond those.
+    """
+
+    picture: images.Picture
+    marks: Sequence[PersonMark] = ()
+    features: Features | None = None
+    rows: Sequence[int] = ()
+    places: Sequence[Sequence[int]] = ()
+    left_out: int = 0
+
+    def result(self, score: float) -> dict[str, Any]:
+        """`status`, `reason` and `people`, as JSON has them; score: what a person had to reach."""
+        if not self.marks:
+            reason = f"no person above people.score {score}"
+            return {"status": "no_person", "reason": reason, "people": []}
+        return {"status": "ok", "reason": "", "people": [_described(mark) for mark in self.marks]}
+
+    def drawn(self, top: int, longest: int | None = None) -> Image.Image:
+        """The picture with every person, object, and the `top` emotions of each."""
+        marks = [replace(mark, emotions=mark.emotions[:top]) for mark in self.marks]
+        shown = marks if len(marks) == 1 else _shared(marks)
+        return draw(Image.fromarray(self.picture.pixels), shown, longest=longest)
+
+
+def _by_weight(seen: Explanation, number: int) -> list[int]:
+    """The places of a person's objects in the order of `PersonMark.seen`."""
+    if seen.objects is None:
+        return []
+    there: list[int] = np.flatnonzero(seen.objects.mask[number]).tolist()
+    if seen.attention is None:
+        return there
+    weights = seen.attention[number]
+    return sorted(there, key=lambda place: -float(weights[place]))
+
+
+def _described(mark: PersonMark) -> dict[str, Any]:
+    """A person, as JSON has it."""
+    return {
+        "box": [round(side, 1) for side in mark.box],
+        "head": [round(side, 1) for side in mark.face] if mark.face else None,
+        "objects": [
+            {
+                "name": o.name,
+                "score": None if o.score is None else round(o.score, 3),
+                "weight": o.weight,
+                "box": [round(side, 1) for side in o.box],
+            }
+            for o in mark.objects
+        ],
+        "emotions": dict(mark.emotions),
+    }
+
+
+def _inside(boxes: Sequence[Box], picture: images.Picture) -> list[Box]:
+    """The boxes clipped to the picture. Raises DataError where one is outside."""
+    inside = []
+    for box in boxes:
+        clipped = clip(box, picture.width, picture.height)
+        if clipped is None:
+            raise DataError(
+                f"--box {','.join(f'{side:g}' for side in box)} lies outside the picture, which is "
+                f"{picture.width} x {picture.height} pixels"
+            )
+        inside.append(clipped)
+    return inside
 
 
 def _column(name: str, array: ArraySpec, rows: Sequence[Row]) -> np.ndarray:
@@ -130,24 +254,12 @@ def predict(
     if boxes and len(pictures) != 1:
         raise SettingsError("--box gives people of one picture: name just one picture")
     predictor = Predictor.load(settings, head)
-    info = predictor.info
     overlays = _overlays(pictures, out) if out is not None else [None] * len(pictures)
     found = [
         _one(predictor, path, boxes, overlay, top)
         for path, overlay in zip(pictures, overlays, strict=True)
     ]
-    weights = [one for view in info["views"].values() for one in view["weights"]]
-    if not boxes:
-        weights.append(predictor.networks.weights(settings.people.detector).facts())
-    return {
-        "pictures": found,
-        "head": info["head"],
-        "dataset": info["dataset"],
-        "note": info["note"],
-        "views": sorted(info["views"]),
-        "not_learned": [label for label, count in info["positives"].items() if not count],
-        **weights_summary(weights),
-    }
+    return {"pictures": found, **predictor.about(found=not boxes)}
 
 
 def _overlays(pictures: Sequence[Path], folder: Path) -> list[Path]:
@@ -177,58 +289,13 @@ def _one(
         "overlay": None,
     }
     try:
-        picture = images.read(path)
+        answer = predictor.answer(path, boxes)
     except images.PictureError as error:
         return {**result, "status": error.status, "reason": error.reason}
-    inside = []
-    for box in boxes:
-        clipped = clip(box, picture.width, picture.height)
-        if clipped is None:
-            raise DataError(
-                f"--box {','.join(f'{side:g}' for side in box)} lies outside {path}, which is "
-                f"{picture.width} x {picture.height} pixels"
-            )
-        inside.append(clipped)
-    people = inside or predictor.people(picture)
-    if not people:
-        reason = f"no person above people.score {predictor.settings.people.score}"
-        return {**result, "status": "no_person", "reason": reason}
-    features = predictor.features(picture, people)
-    seen = explain_features(predictor.model, features, features.rows())
-    learned = predictor.info["positives"]
-    marks, described = [], []
-    for number in range(len(people)):
-        ranked = np.argsort(-seen.y_score[number])
-        emotions = [
-            (seen.labels[i], round(float(seen.y_score[number, i]), 4))
-            for i in ranked
-            if learned[seen.labels[i]]
-        ]
-        mark = replace(
-            PersonMark.seen(seen, number), name=f"person {number + 1}", emotions=emotions[:top]
-        )
-        marks.append(mark)
-        described.append(
-            {
-                "box": [round(side, 1) for side in mark.box],
-                "head": [round(side, 1) for side in mark.face] if mark.face else None,
-                "objects": [
-                    {
-                        "name": o.name,
-                        "score": None if o.score is None else round(o.score, 3),
-                        "weight": o.weight,
-                        "box": [round(side, 1) for side in o.box],
-                    }
-                    for o in mark.objects
-                ],
-                "emotions": dict(emotions),
-            }
-        )
-    result["people"] = described
-    if overlay is not None:
-        shown = marks if len(marks) == 1 else _shared(marks)
+    result |= answer.result(predictor.settings.people.score)
+    if overlay is not None and answer.marks:
         held = BytesIO()
-        draw(Image.fromarray(picture.pixels), shown).save(held, "JPEG", quality=90)
+        answer.drawn(top).save(held, "JPEG", quality=90)
         write_atomic(overlay, held.getvalue())
         result["overlay"] = str(overlay)
     return result

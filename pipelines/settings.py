@@ -31,7 +31,23 @@ Device = Annotated[str, AfterValidator(_device)]
 class Report(Section):
     people: Annotated[int, Field(ge=1, le=200)] = 12
     looks: Annotated[int, Field(ge=0, le=200)] = 4
+    thumbnails: Annotated[int, Field(ge=0)] = 5000
     seed: Annotated[int, Field(ge=0)] = 0
+
+
+class Serve(Section):
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8517
+    upload_mb: Annotated[float, Field(gt=0, le=1000)] = 16
+    pixels: Annotated[int, Field(ge=1, le=89_478_485)] = 40_000_000
+    people: Annotated[int, Field(ge=1)] = 20
+    batch: Annotated[int, Field(ge=1, le=1000)] = 16
+    batch_mb: Annotated[float, Field(gt=0, le=4000)] = 64
+    queue: Annotated[int, Field(ge=1)] = 64
+    at_once: Annotated[int, Field(ge=1)] = 4
+    upload_seconds: Annotated[float, Field(gt=0)] = 20
+    seconds: Annotated[float, Field(gt=0)] = 120
+    kept: Annotated[int, Field(ge=1)] = 16
 
 
 def _below_train(name: str) -> str:
@@ -77,6 +93,7 @@ class Settings(Section):
     pretrain: Pretrain = Pretrain()
     finetune: Finetune = Finetune()
     report: Report = Report()
+    serve: Serve = Serve()
     demo: Demo = Demo()
 
 

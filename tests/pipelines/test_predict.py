@@ -3,9 +3,13 @@
 import json
 import math
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import httpx2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -19,6 +23,7 @@ from extract import images
 from extract.detectors import Detections
 from pipelines.predict import Predictor, predict
 from pipelines.settings import Settings, load
+from tests.pipelines.conftest import ROOT, environment
 
 pytestmark = pytest.mark.slow
 
@@ -318,3 +323,47 @@ def test_an_unknown_person_detector_is_refused(project, head, persons, path_of):
     settings = load(project / "params.yaml", ["people.detector=yolo27n"])
     with pytest.raises(EmocacheError, match="yolo27n"):
         predict(settings, head, [path_of(next(iter(persons)))])
+
+
+# ---- the server
+
+
+def test_the_server_says_what_the_command_says(settings, head, predictor, persons, path_of):
+    from starlette.testclient import TestClient
+
+    from pipelines.serve.app import make_app
+    from pipelines.serve.desk import Desk
+
+    path = path_of(next(iter(persons)))
+    said = predict(settings, head, [path])
+    (want,) = said.pop("pictures")
+    assert want["people"]
+    desk = Desk(predictor, settings.serve, head)
+    with TestClient(make_app(desk), base_url="http://127.0.0.1:8517") as client:
+        found = client.post("/api/predict", files={"picture": (path.name, path.read_bytes())})
+        assert found.status_code == 200
+        assert found.json().items() >= {**said, "people": want["people"]}.items()
+        assert str(head) not in found.text and str(path.parent) not in found.text
+        asked = {"token": found.json()["token"], "person": 0, "views": ["body"]}
+        moved = client.post("/api/what-if", json=asked).json()
+    assert moved["scores"] == pytest.approx(want["people"][0]["emotions"], abs=1e-4)
+    assert moved["scores"] != moved["without"]
+
+
+def test_a_server_is_a_process_that_ends_with_ctrl_c(workplace, persons, path_of):
+    code = "import typer; from pipelines.commands.serve import serve; typer.run(serve)"
+    command = [sys.executable, "-c", code, "--port", "0", "--json"]
+    with subprocess.Popen(
+        command, cwd=workplace, env=environment(workplace, [ROOT]), stdout=subprocess.PIPE
+    ) as process:
+        try:
+            assert process.stdout is not None
+            url = json.loads(process.stdout.readline())["url"]
+            path = path_of(next(iter(persons)))
+            answer = httpx2.post(
+                f"{url}/api/predict", files={"picture": path.open("rb")}, timeout=60
+            )
+            assert answer.status_code == 200 and answer.json()["people"]
+        finally:
+            process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0

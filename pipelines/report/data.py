@@ -12,6 +12,8 @@ from cache.index import Index
 from pipelines.looks import Look
 from pipelines.overlay import PersonMark
 from pipelines.recordings import PEOPLE, Terms, place_of, terms_of
+from pipelines.report import gallery
+from pipelines.report.gallery import NO_FACE, STANDS, Gallery
 from pipelines.results import Results, read_csv
 from pipelines.settings import Settings
 from pipelines.workplace import index_of
@@ -68,10 +70,7 @@ class ReportData:
     looks: Sequence[Look] = ()  # where the encoders of scene and body looked, of some persons
     no_looks: str = ""  # why not, where one would expect them
     sides: tuple[str, str] = ("the first side", "the second")  # what is transported, and to where
-
-
-# What is to be said of a box that is not a person's own.
-STANDS = {"whole": ("nobody found: the whole picture",), "face": ("the annotated face alone",)}
+    gallery: Gallery | None = None  # everybody, to look through
 
 
 def read_results(results: Results) -> dict[str, Any]:
@@ -144,8 +143,8 @@ def gather(settings: Settings, results: Results) -> ReportData:
                 else _path(index, int(shown.picture_rows[n]), settings),
                 mark=(mark := PersonMark.seen(seen, n)),
                 notes=[
-                    *(["no face found"] if seen.faces and not mark.face else []),
-                    *STANDS.get(index.persons["origin"][int(row)].as_py(), ()),
+                    *([NO_FACE] if seen.faces and not mark.face else []),
+                    *filter(None, [STANDS.get(index.persons["origin"][int(row)].as_py())]),
                 ],
                 place=place_of(index, row),
                 transport=None if seen.transport is None else seen.transport[n],
@@ -158,6 +157,7 @@ def gather(settings: Settings, results: Results) -> ReportData:
         terms=terms,
         looks=looks,
         no_looks=no_looks,
+        gallery=gallery.everybody(settings, index, opened, scores, kind, thresholds),
         **files,
         **_sides(info["spec"]),
     )

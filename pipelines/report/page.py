@@ -1,7 +1,8 @@
 """One run as one HTML file: plain data in, a page out.
 
-Charts are SVG written in `templates/report.html` from the values of `charts`, without a script: a
-page of 26 labels and 12 persons is about 1 MB.
+Charts are SVG written in `templates/report.html` from the values of `charts`, and need no script:
+with 26 labels and 12 persons they are about 1 MB. The gallery of everybody, where `data` has one,
+is drawn by `templates/report.js`, the only script.
 """
 
 from pathlib import Path
@@ -12,7 +13,7 @@ from pipelines import pages
 from pipelines.evaluation import fitted_elsewhere
 from pipelines.looks import sheet
 from pipelines.recordings import PEOPLE
-from pipelines.report import charts, persons, words
+from pipelines.report import charts, gallery, persons, words
 from pipelines.report.data import ReportData
 from train.labels import LabelKind
 
@@ -23,7 +24,8 @@ def write(data: ReportData, path: Path) -> Path:
     Raises DataError when the metrics are not of `data.split`, for a graph that is not (C, C), and
     for a picture that cannot be read.
     """
-    return pages.render("report.html", path, **_content(data))
+    script = None if data.gallery is None else "report.js"
+    return pages.render("report.html", path, script=script, **_content(data))
 
 
 def _content(data: ReportData) -> dict[str, Any]:
@@ -64,4 +66,19 @@ def _content(data: ReportData) -> dict[str, Any]:
         "weighed": any(one.weight is not None for p in data.persons for one in p.mark.objects),
         "thresholds": any(row["threshold"] == row["threshold"] for row in data.per_class),
         "probabilities": persons.probabilities(data.persons),
+        "gallery": _gallery(data),
+    }
+
+
+def _gallery(data: ReportData) -> dict[str, Any] | None:
+    """What the page's script reads, and the thumbnails; None where there is no gallery."""
+    if (everybody := data.gallery) is None:
+        return None
+    values = [everybody.scores.min(), everybody.scores.max()]
+    if everybody.shares is not None:
+        values.append(everybody.shares.max())
+    ends = persons.scale([float(value) for value in values])
+    return {
+        "columns": gallery.packed(everybody, ends),
+        "thumbnails": gallery.lines(everybody),
     }

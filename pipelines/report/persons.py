@@ -55,11 +55,16 @@ def cards(data: ReportData, kind: LabelKind) -> list[dict[str, Any]]:
     return cards
 
 
+def scale(scores: Sequence[float]) -> tuple[float, float]:
+    """The scores at both ends of a bar that has room for all of these."""
+    low, high = min([0.0, *scores]), max([0.0, *scores])
+    # Probabilities are shown on their own scale, other scores from end to end.
+    return low, 1.0 if 0.5 <= high <= 1 else high
+
+
 def _along(scores: Sequence[float]) -> Place:
     """How far along its bar each of these scores reaches."""
-    low, high = min([0.0, *scores]), max([0.0, *scores])
-    if 0.5 <= high <= 1:
-        high = 1.0  # probabilities are shown on their own scale, other scores from end to end
+    low, high = scale(scores)
     span = high - low or 1.0
     return lambda score: round(100 * min(max((score - low) / span, 0), 1), 1)
 

@@ -1,26 +1,22 @@
 """Emotions of the people in new pictures, by the same views and the same code as extraction."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from io import BytesIO
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from cache.boxes import Box, clip, iou
-from cache.contents import weights_summary
-from cache.errors import DataError, KeyMismatch, SettingsError
-from cache.files import write_atomic
+from cache.boxes import Box
+from cache.errors import KeyMismatch
 from cache.keys import in_short
-from cache.spec import ArraySpec, Row
-from cache.statuses import STATUS
 from extract import images
 from extract.loaded import Networks
-from extract.people import SAME, Detected, persons_of
-from extract.views import Subject, View, detector_input, make_views
-from pipelines.overlay import PersonMark, draw
+from extract.new_pictures import columns, read_views, subjects
+from extract.settings import People
+from extract.views import Subject, View, make_views
+from pipelines.answers import Answering, only_one
+from pipelines.exported import ExportedPredictor, is_exported
 from pipelines.settings import Settings
 from pipelines.workplace import device_of, networks_of
 from train.checkpoint import load_head
@@ -29,14 +25,14 @@ from train.explain import Explanation, explain_features
 
 
 @dataclass
-class Predictor:
+class Predictor(Answering):
     """A trained head with the networks of the views it reads."""
 
     settings: Settings
     networks: Networks
     views: dict[str, View]
     model: Any
-    info: dict[str, Any]
+    info: Mapping[str, Any]
 
     @classmethod
     def load(cls, settings: Settings, head: Path) -> "Predictor":
@@ -46,15 +42,7 @@ class Predictor:
         model, info = load_head(head, device)
         networks = networks_of(settings)
         views = make_views(settings.views, settings.cache.dtype)
-        read = {name: view for name, view in info["views"].items() if view["rows"] != "labels"}
-        if signals := [name for name in read if name not in views]:
-            raise DataError(
-                f"predict takes pictures; this cache holds recordings, and {info['head']} was "
-                f"fitted on their {', '.join(signals)}: set cache.root and the results to those of "
-                "a data set of pictures"
-            )
-        # Label features are inside the head; a picture brings nothing new to them.
-        views = {name: views[name] for name in read}
+        views = read_views(info["views"], views, info["head"])
         for name, view in views.items():
             known = info["views"][name]
             if view.key(networks) != known["key"]:
@@ -65,26 +53,19 @@ class Predictor:
                 )
         return cls(settings, networks, views, model, info)
 
-    def people(self, picture: images.Picture) -> list[Box]:
-        """Boxes of the people found, clipped to the picture, by falling score. Raises as
-        `extract.people.persons_of`."""
-        settings = self.settings.people
-        detector = self.networks.detector(settings.detector, "objects")
-        (found,) = detector([detector_input(picture.pixels)])
-        people = persons_of(found, detector, "people.detector")
-        seen = Detected(people.boxes, people.scores)
-        boxes, _ = seen.above(settings.score, picture.width, picture.height)
-        return [(x1, y1, x2, y2) for x1, y1, x2, y2 in boxes.tolist()]
+    @property
+    def finds(self) -> People:
+        return self.settings.people
+
+    def see(self, picture: images.Picture, boxes: Sequence[Box]) -> tuple[Explanation, Features]:
+        features = self.features(picture, boxes)
+        return explain_features(self.model, features, features.rows()), features
 
     def features(self, picture: images.Picture, boxes: Sequence[Box]) -> Features:
         """The head's views of these people, rounded as the cache rounds them."""
-        persons = [Subject(picture.pixels, box) for box in boxes]
-        whole = [Subject(picture.pixels)]
+        given = subjects(picture, boxes)
         return from_arrays(
-            views={
-                name: self._view(view, persons if view.space == "persons" else whole)
-                for name, view in self.views.items()
-            },
+            views={name: self._view(view, given[view.space]) for name, view in self.views.items()},
             boxes=np.asarray(boxes, np.float32).reshape(-1, 4),
             sizes=np.asarray([[picture.width, picture.height]]),
             pictures=np.zeros(len(boxes), np.int64),
@@ -92,146 +73,9 @@ class Predictor:
             device=self.networks.device(),
         )
 
-    def answer(
-        self,
-        source: Path | bytes,
-        boxes: Sequence[Box] = (),
-        *,
-        most: int | None = None,
-        limit: int = images.LIMIT,
-    ) -> "Answer":
-        """What the head says of the people of one picture, a file or its bytes.
-
-        boxes: people, instead of the detector's. most: of these, those of the highest scores.
-        limit: the most pixels. Raises `images.PictureError` for a picture that cannot be read,
-        DataError for a box outside it.
-        """
-        picture = images.read(source, limit)
-        people = _inside(boxes, picture) or self.people(picture)
-        if not people:
-            return Answer(picture)
-        kept = people[:most]
-        features = self.features(picture, kept)
-        seen = explain_features(self.model, features, features.rows())
-        learned = self.info["positives"]
-        marks, places = [], []
-        rows = seen.person_rows.tolist()  # without those of whom a view failed
-        for number in range(len(rows)):
-            ranked = np.argsort(-seen.y_score[number])
-            emotions = [
-                (seen.labels[i], round(float(seen.y_score[number, i]), 4))
-                for i in ranked
-                if learned[seen.labels[i]]
-            ]
-            name = f"person {number + 1}"
-            marks.append(replace(PersonMark.seen(seen, number), name=name, emotions=emotions))
-            places.append(_by_weight(seen, number))
-        return Answer(picture, marks, features, rows, places, len(people) - len(rows))
-
-    def about(self, found: bool = True) -> dict[str, Any]:
-        """What all answers rest on. found: whether the people detector was asked."""
-        info = self.info
-        weights = [one for view in info["views"].values() for one in view["weights"]]
-        if found:
-            weights.append(self.networks.weights(self.settings.people.detector).facts())
-        return {
-            "head": info["head"],
-            "dataset": info["dataset"],
-            "note": info["note"],
-            "views": sorted(info["views"]),
-            "not_learned": [label for label, count in info["positives"].items() if not count],
-            **weights_summary(weights),
-        }
-
-    def _view(self, view: View, subjects: Sequence[Subject]) -> ViewData:
-        rows = view.run(subjects, self.networks)
-        spec = view.spec(self.networks)
-        return ViewData(
-            spec=spec,
-            arrays={name: _column(name, array, rows) for name, array in spec.arrays.items()},
-            status=np.array([STATUS[row.status] for row in rows], np.uint8),
-        )
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a head says of the people of one picture.
-
-    marks: each person with all emotions; features, None where there is nobody; rows: of these
-    persons in them; places: where the objects of each mark are in their arrays; left_out: people
-    found beyond those.
-    """
-
-    picture: images.Picture
-    marks: Sequence[PersonMark] = ()
-    features: Features | None = None
-    rows: Sequence[int] = ()
-    places: Sequence[Sequence[int]] = ()
-    left_out: int = 0
-
-    def result(self, score: float) -> dict[str, Any]:
-        """`status`, `reason` and `people`, as JSON has them; score: what a person had to reach."""
-        if not self.marks:
-            reason = f"no person above people.score {score}"
-            return {"status": "no_person", "reason": reason, "people": []}
-        return {"status": "ok", "reason": "", "people": [_described(mark) for mark in self.marks]}
-
-    def drawn(self, top: int, longest: int | None = None) -> Image.Image:
-        """The picture with every person, object, and the `top` emotions of each."""
-        marks = [replace(mark, emotions=mark.emotions[:top]) for mark in self.marks]
-        shown = marks if len(marks) == 1 else _shared(marks)
-        return draw(Image.fromarray(self.picture.pixels), shown, longest=longest)
-
-
-def _by_weight(seen: Explanation, number: int) -> list[int]:
-    """The places of a person's objects in the order of `PersonMark.seen`."""
-    if seen.objects is None:
-        return []
-    there: list[int] = np.flatnonzero(seen.objects.mask[number]).tolist()
-    if seen.attention is None:
-        return there
-    weights = seen.attention[number]
-    return sorted(there, key=lambda place: -float(weights[place]))
-
-
-def _described(mark: PersonMark) -> dict[str, Any]:
-    """A person, as JSON has it."""
-    return {
-        "box": [round(side, 1) for side in mark.box],
-        "head": [round(side, 1) for side in mark.face] if mark.face else None,
-        "objects": [
-            {
-                "name": o.name,
-                "score": None if o.score is None else round(o.score, 3),
-                "weight": o.weight,
-                "box": [round(side, 1) for side in o.box],
-            }
-            for o in mark.objects
-        ],
-        "emotions": dict(mark.emotions),
-    }
-
-
-def _inside(boxes: Sequence[Box], picture: images.Picture) -> list[Box]:
-    """The boxes clipped to the picture. Raises DataError where one is outside."""
-    inside = []
-    for box in boxes:
-        clipped = clip(box, picture.width, picture.height)
-        if clipped is None:
-            raise DataError(
-                f"--box {','.join(f'{side:g}' for side in box)} lies outside the picture, which is "
-                f"{picture.width} x {picture.height} pixels"
-            )
-        inside.append(clipped)
-    return inside
-
-
-def _column(name: str, array: ArraySpec, rows: Sequence[Row]) -> np.ndarray:
-    column = np.full((len(rows), *array.shape), array.fill, array.dtype)
-    for number, row in enumerate(rows):
-        if name in row.values:
-            column[number] = row.values[name]
-    return column
+    def _view(self, view: View, seen: Sequence[Subject]) -> ViewData:
+        arrays, status = columns(view, seen, self.networks)
+        return ViewData(spec=view.spec(self.networks), arrays=arrays, status=status)
 
 
 def predict(
@@ -242,75 +86,12 @@ def predict(
     out: Path | None = None,
     top: int = 5,
 ) -> dict[str, Any]:
-    """Predict each picture; with `out`, write `<name>.overlay.jpg` for each into that folder
-    (`<name>.2.overlay.jpg` for the second picture of one name).
-
-    boxes: people as x1 y1 x2 y2 in pixels, for a single picture, instead of the detector's.
-    A picture that cannot be read is a result with a reason, the others go on; every result has the
-    same keys. Objects come by falling weight of the head's attention; of a head whose `views` are
-    without objects or heads there are none. Labels that no training person had get no score, and
-    are named in `not_learned`.
-    """
-    if boxes and len(pictures) != 1:
-        raise SettingsError("--box gives people of one picture: name just one picture")
-    predictor = Predictor.load(settings, head)
-    overlays = _overlays(pictures, out) if out is not None else [None] * len(pictures)
-    found = [
-        _one(predictor, path, boxes, overlay, top)
-        for path, overlay in zip(pictures, overlays, strict=True)
-    ]
-    return {"pictures": found, **predictor.about(found=not boxes)}
-
-
-def _overlays(pictures: Sequence[Path], folder: Path) -> list[Path]:
-    """Where each picture's overlay goes; pictures of equal names get a number."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise SettingsError(f"--out {folder} is a file: name a folder") from None
-    paths: list[Path] = []
-    for picture in pictures:
-        path, number = folder / f"{picture.stem}.overlay.jpg", 1
-        while path in paths:
-            number += 1
-            path = folder / f"{picture.stem}.{number}.overlay.jpg"
-        paths.append(path)
-    return paths
-
-
-def _one(
-    predictor: Predictor, path: Path, boxes: Sequence[Box], overlay: Path | None, top: int
-) -> dict[str, Any]:
-    result: dict[str, Any] = {
-        "picture": str(path),
-        "status": "ok",
-        "reason": "",
-        "people": [],
-        "overlay": None,
-    }
-    try:
-        answer = predictor.answer(path, boxes)
-    except images.PictureError as error:
-        return {**result, "status": error.status, "reason": error.reason}
-    result |= answer.result(predictor.settings.people.score)
-    if overlay is not None and answer.marks:
-        held = BytesIO()
-        answer.drawn(top).save(held, "JPEG", quality=90)
-        write_atomic(overlay, held.getvalue())
-        result["overlay"] = str(overlay)
-    return result
-
-
-def _shared(marks: Sequence[PersonMark]) -> list[PersonMark]:
-    """For a picture of several people: each object once, with the first who has it, no weights
-    (they differ from person to person), and no one's companion as an object."""
-    drawn = [mark.box for mark in marks]
-    people = []
-    for mark in marks:
-        own = []
-        for thing in mark.objects:
-            if (iou(np.array(thing.box), np.array(drawn)) <= SAME).all():
-                drawn.append(thing.box)
-                own.append(replace(thing, weight=None))
-        people.append(replace(mark, objects=own))
-    return people
+    """See `Answering.predict`. head: of `train`, or a folder of `export`, whose own settings then
+    say what views are, and who people; where weights lie and the device are as set."""
+    only_one(pictures, boxes)
+    predictor: Answering
+    if is_exported(head):
+        predictor = ExportedPredictor.load(head, settings.weights, settings.device)
+    else:
+        predictor = Predictor.load(settings, head)
+    return predictor.predict(pictures, boxes, out, top)

@@ -256,13 +256,6 @@ def probe(settings: Settings, progress: Progress = silent) -> dict[str, Any]:
     return measure(settings.cache.root, settings.train, settings.evaluate, device, progress)
 
 
-def compare(settings: Settings, a: Path, b: Path) -> dict[str, Any]:
-    """The heads of two results folders on the persons that both have scored."""
-    from pipelines.comparison import compare as measure
-
-    return measure(a, b, settings.evaluate)
-
-
 def report(settings: Settings) -> Path:
     """The results as one HTML file."""
     from pipelines.report import data, page

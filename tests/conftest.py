@@ -47,6 +47,7 @@ ONE_RUN = (
     "test_docs",
     "test_dvc",
     "test_evaluation",
+    "test_exported",
     "test_predict",
     "test_report",
     "test_scenes",

@@ -1,6 +1,7 @@
 """Benchmarks run, and check what they claim, at a size that takes seconds."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -73,3 +74,11 @@ def test_uniemox_splits_an_epoch_into_its_parts():
         assert parts == pytest.approx(seconds[way], abs=0.1)
     assert found["epoch"]["pictures"] == 16
     assert found["step"]["pictures_a_second"] > 0
+
+
+@pytest.mark.slow
+def test_report_gives_its_size_and_seconds():
+    if not (shutil.which("chromium") and shutil.which("chromedriver")):
+        pytest.skip("needs chromium and chromedriver (Debian: chromium chromium-driver)")
+    found = run("report.py", "--persons", "200", "--pictures", "60", "--rounds", "1")
+    assert found["thumbnails"] == 60 and found["MB"] < 5 and found["open_s"] > 0

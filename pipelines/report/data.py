@@ -99,6 +99,7 @@ def gather(settings: Settings, results: Results) -> ReportData:
 
     Raises DataError where train or evaluate has not run yet, or has on another cache or head.
     """
+    from pipelines.report.channels import channels_of
     from pipelines.report.looks import looks_of
     from train.checkpoint import fitted_key
     from train.run import open_head
@@ -125,6 +126,8 @@ def gather(settings: Settings, results: Results) -> ReportData:
     looks, no_looks = looks_of(
         settings, index, opened, shown.person_rows.tolist()[few], shown.y_score[few]
     )
+    gated, no_gate = channels_of(settings, index, opened, shown.person_rows.tolist()[few])
+    looks, no_looks = [*looks, *gated], no_looks or ("" if looks else no_gate)
     return ReportData(
         head=about["head"],
         dataset=about["dataset"],

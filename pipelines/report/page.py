@@ -13,7 +13,7 @@ from pipelines import pages
 from pipelines.evaluation import fitted_elsewhere
 from pipelines.looks import sheet
 from pipelines.recordings import PEOPLE
-from pipelines.report import charts, gallery, persons, words
+from pipelines.report import calibration, channels, charts, gallery, persons, words
 from pipelines.report.data import ReportData
 from train.labels import LabelKind
 
@@ -58,10 +58,12 @@ def _content(data: ReportData) -> dict[str, Any]:
         "pr": charts.pr(data.pr, data.per_class),
         "training": charts.training(data.curves, provenance.get("best_epoch"), kind),
         "graphs": charts.graphs(data.labels, graphs),
+        "calibration": calibration.content(data, kind),
         "correlations": charts.correlations(data.scores, data.graphs) if shares else None,
         "spread": persons.spread(data) if shares else [],
         "persons": persons.cards(data, kind),
         "looks": [(look.caption, pages.data_url(sheet(look), 85)) for look in data.looks],
+        "gated": channels.said(data.looks),
         "transported": any(person.transport is not None for person in data.persons),
         "weighed": any(one.weight is not None for p in data.persons for one in p.mark.objects),
         "thresholds": any(row["threshold"] == row["threshold"] for row in data.per_class),

@@ -15,9 +15,10 @@ from PIL import Image
 
 from cache.errors import DataError, SettingsError, did_you_mean
 from extract import images
+from pipelines.answers import Answer
 from pipelines.overlay import PEOPLE
 from pipelines.pages import data_url
-from pipelines.predict import Answer, Predictor
+from pipelines.predict import Predictor
 from pipelines.results import Results, read_csv
 from pipelines.settings import Serve
 from train.data import Features

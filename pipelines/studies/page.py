@@ -1,5 +1,5 @@
 """A study as one HTML file: tables and figures of a sweep, a tuning or a paper, with what they rest
-on. It opens anywhere, asks no network and holds no script, like the report of a run."""
+on. It opens anywhere, asks no network and holds no script."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

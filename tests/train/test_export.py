@@ -155,6 +155,7 @@ def test_the_onnx_file_says_what_it_is(exported, features):
     onnx.checker.check_model(proto, full_check=True)
     assert [(one.domain, one.version) for one in proto.opset_import] == [("", export.OPSET)]
     assert {one.key: one.value for one in proto.metadata_props} == {"a": "[1]"}
+    assert not any(node.metadata_props for node in proto.graph.node)
     for value in (*proto.graph.input, *proto.graph.output):
         assert value.type.tensor_type.shape.dim[0].dim_param == "persons"
 

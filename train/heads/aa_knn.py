@@ -64,15 +64,15 @@ class AaKnn(LabelHead):
         """Places of the k nearest training persons, the nearest first; never more than B x `CHUNK`
         distances are held."""
         k = self.settings.aa_knn.k
-        gaps = seen.new_zeros(len(seen), 0)
-        places = torch.zeros(len(seen), 0, dtype=torch.long, device=seen.device)
+        gaps = seen.new_zeros(seen.shape[0], 0)
+        places = torch.zeros(seen.shape[0], 0, dtype=torch.long, device=seen.device)
         for start in range(0, len(self.near), CHUNK):
             some = self.near[start : start + CHUNK]
             # |x - y|^2 but for |x|^2, which is one number for all of them
             here = torch.addmm(some.square().sum(1), seen, some.T, alpha=-2)
             there = torch.arange(start, start + len(some), device=seen.device)
             gaps = torch.cat([gaps, here], 1)
-            places = torch.cat([places, there.expand(len(seen), -1)], 1)
+            places = torch.cat([places, there.expand(seen.shape[0], -1)], 1)
             gaps, best = gaps.topk(min(k, gaps.shape[1]), dim=1, largest=False)
             places = places.gather(1, best)
         return places

@@ -58,7 +58,10 @@ def sinkhorn(
     if least is None:
         least = _least(a) * _least(b) if masked else 1 / (n * m)
     starts = _starts(steps, 1 / least, most / epsilon)
-    plan = _Sinkhorn.apply(cost / -epsilon, a, b, starts, steps, masked)[0]
+    if torch.compiler.is_exporting():  # which follows no buffer that is written to
+        plan = _unrolled(cost / -epsilon, a, b, starts, steps, masked)
+    else:
+        plan = _Sinkhorn.apply(cost / -epsilon, a, b, starts, steps, masked)[0]
     plan = _rounded(plan, a, b)
     return plan if there is None else plan * there[..., None]
 
@@ -80,7 +83,7 @@ def gromov(
     by `steps` projected gradient steps from a b^T, each of them `inner` rounds of `sinkhorn` on
     the gradient (Peyre et al. 2016). cost1, cost2: symmetric; a, b, least: as in `sinkhorn`.
     """
-    count, n, m = len(cost1), cost1.shape[1], cost2.shape[1]
+    (count, n, _), m = cost1.shape, cost2.shape[1]
     rows = cost1.new_full((count, n), 1 / n) if a is None else a
     columns = cost2.new_full((count, m), 1 / m) if b is None else b
     within = (cost1.square() @ rows[..., None]) + (cost2.square() @ columns[..., None]).mT
@@ -217,6 +220,27 @@ class _Sinkhorn(torch.autograd.Function):
             for x, at in zip((scaled, a, b), in_dims[:3], strict=True)
         ]
         return (_Sinkhorn.apply(*each, *more)[0].unflatten(0, (size, -1)),), (0,)
+
+
+def _unrolled(
+    scaled: Tensor, a: Tensor, b: Tensor, starts: tuple[int, ...], steps: int, masked: bool
+) -> Tensor:
+    """The plan of `_Sinkhorn`, and nothing kept for its gradient."""
+    powers = scaled
+    if starts[0]:
+        powers = powers - (powers + b.log()[:, None]).logsumexp(2, keepdim=True)
+        powers = powers - (powers + a.log()[..., None]).logsumexp(1, keepdim=True)
+    row, column = torch.ones_like(a)[..., None], torch.ones_like(b)[..., None]
+    for start, end in pairwise([*starts, steps]):
+        kernel = _kernel(powers, a, b, masked)
+        by_rows, by_columns = _factored(kernel, a, b)
+        now = torch.ones_like(column)
+        for _ in range(start, end):
+            row = torch.bmm(by_rows, now).reciprocal()
+            now = column = torch.bmm(by_columns, row).reciprocal()
+        if end < steps:
+            powers = powers + row.log() + column.log().mT
+    return kernel * (a[..., None] * row) * (b[..., None] * column).mT
 
 
 def _least(masses: Float[Tensor, "B n"]) -> float:

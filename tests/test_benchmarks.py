@@ -66,13 +66,13 @@ def test_prepare_gives_seconds_and_memory_of_each_way():
 @pytest.mark.slow
 def test_uniemox_splits_an_epoch_into_its_parts():
     shared("data/coco/coco_mini")
-    found = run("uniemox.py", "--parts", "epoch", "step", "--pictures", "16", "--rounds", "1")
+    found = run("uniemox.py", "--parts", "epoch", "step", "--pictures", "8", "--rounds", "1")
     seconds = found["epoch"]["seconds"]
     assert seconds["cached: teacher"] == 0 < seconds["in the loop: teacher"]
     for way in ("cached", "in the loop"):
         parts = sum(seconds[f"{way}: {part}"] for part in ("waiting", "student", "teacher"))
         assert parts == pytest.approx(seconds[way], abs=0.1)
-    assert found["epoch"]["pictures"] == 16
+    assert found["epoch"]["pictures"] == 8
     assert found["step"]["pictures_a_second"] > 0
 
 

@@ -1,7 +1,6 @@
 """What every request passes before and every answer after: who may ask, and what a browser may do
 with the answer. Plain ASGI, so that it stands outside of all else, errors too."""
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
 from typing import Any
@@ -29,9 +28,6 @@ HEADERS = {
     "cache-control": "no-store",
 }
 
-# A client that is told no while it still sends hears it only if somebody listens to the end.
-LISTEN_MB, LISTEN_SECONDS = 64, 5.0
-
 
 class Guard:
     """Refuses, with a sentence, requests for another host than `hosts` (None: any), which stops a
@@ -44,11 +40,9 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        body = _Body(receive)
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
-                await body.listen_to_the_end()
                 given = {name.lower() for name, _ in message["headers"]}
                 more = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
                 message["headers"] = [
@@ -61,7 +55,7 @@ class Guard:
         if refusal := self._refusal(scope["method"], headers):
             await _say(answer, *refusal)
             return
-        await self.app(scope, body.receive, answer)
+        await self.app(scope, receive, answer)
 
     def _refusal(self, method: str, headers: Mapping[str, str]) -> tuple[int, str] | None:
         host = headers.get("host", "")
@@ -72,33 +66,12 @@ class Guard:
             )
         if method in ("GET", "HEAD", "OPTIONS"):
             return None  # changes nothing, and a foreign page cannot read the answer
-        origin = headers.get("origin")
-        foreign = origin is not None and urlsplit(origin).netloc.lower() != host.lower()
+        own = {f"{scheme}://{host}".lower() for scheme in ("http", "https")}
+        foreign = "origin" in headers and headers["origin"].lower() not in own
         # "none": typed by the user; programs that are no browser send neither header
         if foreign or headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
             return 403, "a page of another site sent this: only this server's own page may"
         return None
-
-
-class _Body:
-    """A request's body, of which it is known whether it was read to its end."""
-
-    def __init__(self, receive: Receive) -> None:
-        self._receive, self._ended = receive, False
-
-    async def receive(self) -> Message:
-        message = await self._receive()
-        self._ended = message["type"] != "http.request" or not message.get("more_body", False)
-        return message
-
-    async def listen_to_the_end(self) -> None:
-        heard = 0
-        try:
-            async with asyncio.timeout(LISTEN_SECONDS):
-                while not self._ended and heard < LISTEN_MB * 1e6:
-                    heard += len((await self.receive()).get("body", b""))
-        except TimeoutError:
-            self._ended = True
 
 
 def _name(host: str) -> str:

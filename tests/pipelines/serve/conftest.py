@@ -42,6 +42,7 @@ class Finds:
 
     def __init__(self):
         self.calls, self.hold = 0, None
+        self.widths: list[int] = []  # of the pictures seen
 
     def __call__(self, pictures):
         if self.hold is not None:
@@ -50,6 +51,7 @@ class Finds:
         found = []
         for picture in pictures:
             _, height, width = picture.shape
+            self.widths.append(width)
             count = 0 if picture.min() == picture.max() else width // 100
             left = 100.0 * np.arange(count)
             boxes = np.stack([left + 5, left * 0 + 5, left + 95, left * 0 + height - 5], 1)

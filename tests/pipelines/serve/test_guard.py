@@ -46,6 +46,8 @@ def test_on_a_named_address_any_name_is_answered(desk):
     [
         {"origin": "http://evil.example"},
         {"origin": "null"},
+        {"origin": "http://["},
+        {"origin": ""},
         {"origin": "http://127.0.0.1:9999"},
         {"origin": "http://localhost:8517"},  # another origin than 127.0.0.1:8517
         {"sec-fetch-site": "cross-site"},

@@ -23,6 +23,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,10 @@ from PIL import Image
 from pipelines.evaluation import measure
 from pipelines.report import page
 from pipelines.report.data import ReportData, read_results
-from pipelines.report.gallery import everybody
+from pipelines.report.gallery import Gallery, everybody
+from pipelines.report.what_if import WhatIf
 from pipelines.results import Results
-from pipelines.settings import load
+from pipelines.settings import Report, load
 from train.explain import Explanation, Faces, Objects
 from train.scores import Scores
 from train.settings import Evaluate
@@ -87,6 +89,7 @@ class Opened:
 
     def __init__(self, labels: Sequence[str], objects: int) -> None:
         self.labels, self.objects = tuple(labels), objects
+        self.info: dict[str, Any] = {"views": {}}
 
     def explain(self, rows: Sequence[int]) -> Explanation:
         rng, many = np.random.default_rng(rows[0]), len(rows)
@@ -126,18 +129,39 @@ def make_report(
         csv.writer(file).writerows([["epoch", "train_loss", "val_loss", "val_map"], [1, 1, 1, 0]])
     found = read_results(results)
     limits = {row["label"]: row["threshold"] for row in found["per_class"]}
-    asked = (f"data.root={folder}", "data.name=made")
+    asked = (f"data.root={folder}", "data.name=made", "report.what_if=0")  # there is no head
     settings = load(ROOT / "params.yaml", asked)
     opened: Any = Opened(index.labels, objects)
     started = time.perf_counter()
     gallery = everybody(settings, index, opened, test, "multi", limits)
     seconds = time.perf_counter() - started
     views = ("body", "head", "objects", "depth", "scene")
+    gallery = replace(
+        gallery,
+        depth=np.random.default_rng(1).normal(size=(pictures, 8, 8)),
+        depth_said="a made network",
+        what_if=make_what_if(gallery, Report().what_if, views),
+    )
     data = ReportData(
         head="made", dataset="made", note="made numbers", split="test", labels=index.labels,
         networks=[], views=views, persons=[], gallery=gallery, **found,
     )  # fmt: skip
     return data, seconds
+
+
+def make_what_if(gallery: Gallery, persons: int, views: tuple[str, ...]) -> WhatIf:
+    """As many moved scores as a head would give."""
+    asked = gallery.worst_first()[:persons]
+    counts = [len(gallery.seen.objects_of(place)) for place in asked]
+    rng = np.random.default_rng(2)
+    labels = len(gallery.labels)
+    return WhatIf(
+        asked=asked,
+        views=views,
+        without_view=rng.random((len(asked), len(views), labels)),
+        first=np.concatenate([[0], np.cumsum(counts)]),
+        without_object=rng.random((sum(counts), labels)),
+    )
 
 
 def chromium(folder: Path) -> Any:

@@ -32,6 +32,7 @@ class Report(Section):
     people: Annotated[int, Field(ge=1, le=200)] = 12
     looks: Annotated[int, Field(ge=0, le=200)] = 4
     thumbnails: Annotated[int, Field(ge=0)] = 5000
+    what_if: Annotated[int, Field(ge=0)] = 500
     seed: Annotated[int, Field(ge=0)] = 0
 
 

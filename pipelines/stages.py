@@ -256,12 +256,12 @@ def probe(settings: Settings, progress: Progress = silent) -> dict[str, Any]:
     return measure(settings.cache.root, settings.train, settings.evaluate, device, progress)
 
 
-def report(settings: Settings) -> Path:
+def report(settings: Settings, progress: Progress = silent) -> Path:
     """The results as one HTML file."""
     from pipelines.report import data, page
 
     results = Results()
-    return page.write(data.gather(settings, results), results.report)
+    return page.write(data.gather(settings, results, progress), results.report)
 
 
 def _failed(root: Path, index: Index, views: Iterable[str]) -> list[dict[str, str]]:

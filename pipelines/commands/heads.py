@@ -313,7 +313,9 @@ def report(set_: Set = [], file: Params = PARAMS, as_json: Json = False) -> None
 
     Example: emocache report --set report.people=24
     """
-    path = stages.report(params.load(file, set_))
+    settings = params.load(file, set_)
+    with bar("persons and pictures", as_json) as progress:
+        path = stages.report(settings, progress)
     say(
         {"report": str(path), "bytes": path.stat().st_size},
         as_json,

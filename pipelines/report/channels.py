@@ -25,18 +25,20 @@ EVERY = "all channels"  # the map that only these looks have
 
 
 def channels_of(
-    settings: Settings, index: Index, opened: Any, rows: Sequence[int]
+    settings: Settings,
+    index: Index,
+    opened: Any,
+    rows: Sequence[int],
+    gate: Float[np.ndarray, "N W"] | None,
 ) -> tuple[list[Look], str]:
-    """Maps of these person rows: the mean of all channels as the head sees them, and that of the
-    `STRONGEST` with the largest and the smallest gate, each times its gate.
+    """Maps of these person rows, whose gates these are (`Explanation.gate`): the mean of all
+    channels as the head sees them, and that of the `STRONGEST` with the largest and the smallest
+    gate, each times its gate.
 
-    No looks and no words for a head without such a gate; no looks, and in words why, where the
+    No looks and no words for a head without a gate (None); no looks, and in words why, where the
     network of the body is not what its features are of, or has no map.
     """
-    if index.modalities or not len(rows):
-        return [], ""
-    gate = opened.explain(list(rows)).gate
-    if gate is None:
+    if index.modalities or not len(rows) or gate is None:
         return [], ""
     try:
         networks, view = networks_of(settings), views_of(settings, index).get("body")

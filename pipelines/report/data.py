@@ -9,6 +9,7 @@ import numpy as np
 
 from cache.errors import DataError
 from cache.index import Index
+from cache.progress import Progress, silent
 from pipelines.looks import Look
 from pipelines.overlay import PersonMark
 from pipelines.recordings import PEOPLE, Terms, place_of, terms_of
@@ -93,9 +94,10 @@ def read_results(results: Results) -> dict[str, Any]:
     }
 
 
-def gather(settings: Settings, results: Results) -> ReportData:
+def gather(settings: Settings, results: Results, progress: Progress = silent) -> ReportData:
     """Everything for the page, read from the results folder and the cache. The scores shown are
-    those that were measured; the head runs again only to tell what it saw.
+    those that were measured; the head runs again only to tell what it saw. progress: see
+    `gallery.everybody`, which takes the time.
 
     Raises DataError where train or evaluate has not run yet, or has on another cache or head.
     """
@@ -126,7 +128,8 @@ def gather(settings: Settings, results: Results) -> ReportData:
     looks, no_looks = looks_of(
         settings, index, opened, shown.person_rows.tolist()[few], shown.y_score[few]
     )
-    gated, no_gate = channels_of(settings, index, opened, shown.person_rows.tolist()[few])
+    gate = None if seen.gate is None else seen.gate[few]
+    gated, no_gate = channels_of(settings, index, opened, shown.person_rows.tolist()[few], gate)
     looks, no_looks = [*looks, *gated], no_looks or ("" if looks else no_gate)
     return ReportData(
         head=about["head"],
@@ -160,7 +163,7 @@ def gather(settings: Settings, results: Results) -> ReportData:
         terms=terms,
         looks=looks,
         no_looks=no_looks,
-        gallery=gallery.everybody(settings, index, opened, scores, kind, thresholds),
+        gallery=gallery.everybody(settings, index, opened, scores, kind, thresholds, progress),
         **files,
         **_sides(info["spec"]),
     )

@@ -1,7 +1,6 @@
 """Everybody who was measured, for the report's gallery: one row a person, in columns that the page
 sorts and filters, and a thumbnail of each picture."""
 
-import base64
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,11 +13,15 @@ import numpy as np
 from PIL import Image
 
 from cache.index import Index
+from cache.progress import Progress, silent
+from cache.store import open_view
 from extract import images
 from pipelines.recordings import Terms, place_of, terms_of
+from pipelines.report.what_if import WhatIf, what_if
 from pipelines.settings import Settings
+from pipelines.wording import UNTRAINED
 from train import metrics
-from train.labels import LabelKind, is_distribution
+from train.labels import LabelKind
 from train.scores import Scores
 
 if TYPE_CHECKING:  # these load torch
@@ -41,8 +44,9 @@ NO_FACE, NO_OBJECT = "no face found", "no object found"
 class Seen:
     """What a head saw of N persons. boxes, faces (N, 4) in pixels, NaN where there is none; objects
     one after another, the heaviest of a person first: those of person n are first[n] to
-    first[n + 1]. faces, or first and all of objects, are None where the head reads no such view,
-    weights where it weighs nothing; classes: the names that `object_classes` counts in."""
+    first[n + 1], and object_numbers says which of the cache's they are. faces, or first and all of
+    objects, are None where the head reads no such view, weights where it weighs nothing; classes:
+    the names that `object_classes` counts in."""
 
     boxes: np.ndarray
     faces: np.ndarray | None = None
@@ -50,8 +54,15 @@ class Seen:
     object_boxes: np.ndarray | None = None
     object_classes: np.ndarray | None = None
     object_scores: np.ndarray | None = None
+    object_numbers: np.ndarray | None = None
     weights: np.ndarray | None = None
     classes: tuple[str, ...] = ()
+
+    def objects_of(self, place: int) -> np.ndarray:
+        """The numbers in the cache of the objects of the person at this place, heaviest first."""
+        if self.first is None or self.object_numbers is None:
+            return np.zeros(0, int)
+        return self.object_numbers[self.first[place] : self.first[place + 1]]
 
 
 @dataclass(frozen=True)
@@ -64,8 +75,9 @@ class Gallery:
     NaN where there is none; of single labels by the highest score; of distributions by the largest
     share. shares (N, C): the true ones of distributions. measure (N,): Jaccard of true and
     predicted labels, the score of the single true label, or the KL divergence; NaN where nothing is
-    decided. noted (N, len(notes)): which of `notes` is to be said of whom. thumbnails: WebP by
-    place; without: why there is none, by place.
+    decided. noted (N, len(notes)): which of `notes` is to be said of whom. depth (P, h, w): the
+    maps in the cache, near is more, of a head that reads them; depth_said: of which network.
+    thumbnails: WebP by place; without: why there is none, by place. what_if: of some persons.
     """
 
     kind: LabelKind
@@ -83,8 +95,17 @@ class Gallery:
     notes: Sequence[str] = ()
     noted: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), bool))
     shares: np.ndarray | None = None
+    depth: np.ndarray | None = None
+    depth_said: str = ""
     thumbnails: Mapping[int, bytes] = field(default_factory=dict)
     without: Mapping[int, str] = field(default_factory=dict)
+    what_if: WhatIf | None = None
+
+    def worst_first(self) -> np.ndarray:
+        """Places of the persons (N,), those of the worst answer first; undecided ones count as 0,
+        and of equal ones the first."""
+        worst = np.nan_to_num(self.measure) * (-1 if self.kind == "distribution" else 1)
+        return np.argsort(worst, kind="stable")
 
 
 def everybody(
@@ -94,9 +115,11 @@ def everybody(
     scores: Scores,
     kind: LabelKind,
     thresholds: Mapping[str, float],
+    progress: Progress = silent,
 ) -> Gallery:
     """All persons of these scores, with what the head saw of them. thresholds: by label. Pictures
-    are opened for thumbnails alone; one that cannot be read costs its own."""
+    are opened for thumbnails alone; one that cannot be read costs its own. progress: over persons
+    that are asked what if, and pictures that are made small."""
     rows = scores.person_rows.tolist()
     limits = np.array([thresholds.get(label, math.nan) for label in scores.labels], float)
     marks, measure = decided(scores, kind, limits)
@@ -108,6 +131,10 @@ def everybody(
         table = index.pictures.take(pictures)
         places = table["path"].to_pylist()
         sizes = np.stack([table[side].to_numpy() for side in ("width", "height")], axis=1)
+    depth, depth_said = None, ""
+    if not index.modalities and "depth" in opened.info["views"]:
+        depth = open_view(settings.cache.root, "depth").read("map")[pictures].astype(np.float32)
+        depth_said = _network(opened.info["views"]["depth"])
     seen = together(opened.explain(rows[at : at + BATCH]) for at in range(0, len(rows), BATCH))
     notes, noted = _notes(index, rows, seen)
     gallery = Gallery(
@@ -126,8 +153,18 @@ def everybody(
         notes=notes,
         noted=noted,
         shares=scores.distribution if kind == "distribution" else None,
+        depth=depth,
+        depth_said=depth_said,
     )
-    return gallery if index.modalities else _with_thumbnails(gallery, settings)
+    asked = gallery.worst_first()[: settings.report.what_if]
+    wanted = [] if index.modalities else _shown_first(gallery)
+    count = len(asked) + min(len(wanted), settings.report.thumbnails)
+    if len(asked):
+        found = what_if(opened, gallery.rows, seen, asked, lambda done, _: progress(done, count))
+        gallery = replace(gallery, what_if=found)
+    return _with_thumbnails(
+        gallery, wanted, settings, lambda done, _: progress(len(asked) + done, count)
+    )
 
 
 def decided(
@@ -165,6 +202,7 @@ def together(parts: Iterable["Explanation"]) -> Seen:
             order = np.argsort(np.where(mask, -weights, math.inf), axis=1, kind="stable")
             kept = np.take_along_axis(mask, order, axis=1)
             columns["first"] = mask.sum(axis=1)
+            columns["object_numbers"] = order[kept]
             columns["object_boxes"] = np.take_along_axis(
                 part.objects.boxes, order[:, :, None], axis=1
             )[kept]
@@ -191,6 +229,7 @@ def thumbnails(
     follow_links: bool = False,
     readers: int = 2,
     room: int = ROOM,
+    progress: Progress = silent,
 ) -> tuple[dict[int, bytes], dict[int, str]]:
     """Pictures below `root` as WebP, `side` pixels on the longer side at most, and why there is
     none of others, both by the key in `paths`. Once `room` bytes are full, the rest is left out."""
@@ -211,7 +250,8 @@ def thumbnails(
     without: dict[int, str] = {}
     # Threads are enough: the decoder and the encoder let go of the interpreter.
     with ThreadPoolExecutor(readers) as pool:
-        for key, found in zip(paths, pool.map(small, paths.values()), strict=True):
+        every = zip(paths, pool.map(small, paths.values()), strict=True)
+        for number, (key, found) in enumerate(every, 1):
             if isinstance(found, str):
                 without[key] = found
             elif len(found) > room:
@@ -219,73 +259,22 @@ def thumbnails(
             else:
                 made[key] = found
                 room -= len(found)
+            progress(number, len(paths))
     return made, without
 
 
-def packed(gallery: Gallery, scale: tuple[float, float]) -> dict[str, Any]:
-    """What the page's script reads, ready for JSON. scale: the scores at both ends of a bar.
-
-    columns: name -> (type, base64 of little-endian values). Boxes are in 65,535ths of the picture's
-    width and height, all four 0 where there is none; scores and weights of objects in 65,535ths.
-    """
-    seen, scores = gallery.seen, gallery.scores
-    sizes = np.tile(np.maximum(gallery.sizes[gallery.place], 1), 2)  # (N, 4)
-    columns: dict[str, tuple[str, np.ndarray | None]] = {
-        "rows": ("i4", gallery.rows),
-        "place": ("i4", gallery.place),
-        "sizes": ("i4", gallery.sizes),
-        "scores": ("f4", scores),
-        "shares": ("f4", gallery.shares),
-        "marks": ("u1", gallery.marks),
-        "measure": ("f4", gallery.measure),
-        "noted": ("u1", _bits(gallery.noted, len(gallery.rows))),
-    }
-    if gallery.sizes.any():
-        columns["boxes"] = ("u2", _shares_of(seen.boxes, sizes))
-        if seen.faces is not None:
-            columns["faces"] = ("u2", _shares_of(seen.faces, sizes))
-        if seen.first is not None and seen.object_boxes is not None:
-            owner = np.repeat(sizes, np.diff(seen.first), axis=0)
-            columns |= {
-                "first": ("i4", seen.first),
-                "objectBoxes": ("u2", _shares_of(seen.object_boxes, owner)),
-                "objectClasses": ("u2", seen.object_classes),
-                "objectScores": ("u2", _shares_of(seen.object_scores, 1)),
-                "weights": ("u2", _shares_of(seen.weights, 1)),
-            }
-    return {
-        "kind": gallery.kind,
-        "one": gallery.terms.one,
-        "many": gallery.terms.many,
-        "labels": gallery.labels,
-        "thresholds": [None if math.isnan(one) else one for one in gallery.thresholds.tolist()],
-        "measure": _measure_words(gallery),
-        "score": _score_word(gallery),
-        "scale": scale,
-        "notes": gallery.notes,
-        "places": gallery.places,
-        "classes": seen.classes,
-        "without": {str(place): why for place, why in gallery.without.items()},
-        "columns": {name: [k, _base64(k, v)] for name, (k, v) in columns.items() if v is not None},
-    }
-
-
-def lines(gallery: Gallery) -> str:
-    """The thumbnails as base64, a line a place, empty where there is none."""
-    empty = b""
-    return "\n".join(
-        base64.b64encode(gallery.thumbnails.get(place, empty)).decode("ascii")
-        for place in range(len(gallery.places))
-    )
-
-
-def _with_thumbnails(gallery: Gallery, settings: Settings) -> Gallery:
-    """With thumbnails of `report.thumbnails` pictures: those of the worst answers first."""
-    most = settings.report.thumbnails
-    worst = np.nan_to_num(gallery.measure) * (-1 if gallery.kind == "distribution" else 1)
-    ordered = gallery.place[np.argsort(worst, kind="stable")]
+def _shown_first(gallery: Gallery) -> list[int]:
+    """Every picture once, those of the worst answers first."""
+    ordered = gallery.place[gallery.worst_first()]
     _, first = np.unique(ordered, return_index=True)
-    wanted = ordered[np.sort(first)].tolist()
+    return [int(place) for place in ordered[np.sort(first)]]
+
+
+def _with_thumbnails(
+    gallery: Gallery, wanted: Sequence[int], settings: Settings, progress: Progress
+) -> Gallery:
+    """With thumbnails of the first `report.thumbnails` of these pictures."""
+    most = settings.report.thumbnails
     shown = wanted[:most]
     made, without = thumbnails(
         settings.data.root,
@@ -293,6 +282,7 @@ def _with_thumbnails(gallery: Gallery, settings: Settings) -> Gallery:
         next(side for few, side in SIDES.items() if len(shown) <= few),
         follow_links=settings.data.follow_links,
         readers=settings.extract.readers,
+        progress=progress,
     )
     without |= {place: "not shown: see report.thumbnails" for place in wanted[most:]}
     return replace(gallery, thumbnails=made, without=without)
@@ -310,39 +300,14 @@ def _notes(index: Index, rows: Sequence[int], seen: Seen) -> tuple[list[str], np
     return list(said), np.stack(list(said.values()), 1) if said else np.zeros((len(rows), 0), bool)
 
 
+def _network(view: Mapping[str, Any]) -> str:
+    """The network of a view of head.json, and whether it is trained."""
+    return ", ".join(
+        str(one["network"]) + ("" if one.get("trained", True) else f", {UNTRAINED}")
+        for one in view["weights"]
+    )
+
+
 def _highest(scores: np.ndarray) -> np.ndarray:
     """(N, C) true at the highest score of each row, of equal ones the first."""
     return np.eye(scores.shape[1], dtype=bool)[scores.argmax(axis=1)]
-
-
-def _measure_words(gallery: Gallery) -> dict[str, Any]:
-    """How the page calls the measure, whether more is better, and its digits."""
-    if gallery.kind == "distribution":
-        return {"name": "KL", "more": False, "digits": 4}
-    name = "true label" if gallery.kind == "single" else "Jaccard"
-    return {"name": name, "more": True, "digits": 2}
-
-
-def _score_word(gallery: Gallery) -> str:
-    if gallery.kind == "distribution":
-        return "share"
-    sums = gallery.kind == "single" and is_distribution(gallery.scores)
-    return "probability" if sums else "score"
-
-
-def _shares_of(values: np.ndarray | None, whole: np.ndarray | int) -> np.ndarray | None:
-    """Values from 0 to `whole`, in 65,535ths of it; what is not there is 0."""
-    if values is None:
-        return None
-    return np.rint(65_535 * np.clip(np.nan_to_num(values) / whole, 0, 1))
-
-
-def _bits(noted: np.ndarray, rows: int) -> np.ndarray:
-    """(N,): note number n is bit n."""
-    bits = 1 << np.arange(noted.shape[1])
-    return noted @ bits if noted.size else np.zeros(rows, int)
-
-
-def _base64(kind: str, values: np.ndarray) -> str:
-    packed = np.ascontiguousarray(values).astype(f"<{kind}")
-    return base64.b64encode(packed.tobytes()).decode("ascii")

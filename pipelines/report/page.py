@@ -13,7 +13,7 @@ from pipelines import pages
 from pipelines.evaluation import fitted_elsewhere
 from pipelines.looks import sheet
 from pipelines.recordings import PEOPLE
-from pipelines.report import calibration, channels, charts, gallery, persons, words
+from pipelines.report import calibration, channels, charts, packing, persons, words
 from pipelines.report.data import ReportData
 from train.labels import LabelKind
 
@@ -81,6 +81,6 @@ def _gallery(data: ReportData) -> dict[str, Any] | None:
         values.append(everybody.shares.max())
     ends = persons.scale([float(value) for value in values])
     return {
-        "columns": gallery.packed(everybody, ends),
-        "thumbnails": gallery.lines(everybody),
+        "columns": packing.packed(everybody, ends),
+        "thumbnails": packing.lines(everybody),
     }

@@ -379,14 +379,22 @@
       seen(at, true),
       ...(columns.boxes ? [make("p", { class: "place" }, placeOf(at))] : []),
       ...objectsOf(at),
+      ...depthOf(at),
     );
     const notes = notesOf(at);
+    const rows = make("div", {}, ...rowsOf(at));
     byId("person-answer").replaceChildren(
       make("p", { class: "top" }, make("b", {}, answer(at))),
       ...(notes.length ? [make("p", { class: "hint" }, notes.join(" · "))] : []),
       key(),
-      make("div", {}, ...(shares ? shareRows(at) : labelRows(at))),
+      rows,
+      ...whatIf(at, (other) => rows.replaceChildren(...rowsOf(at, other))),
     );
+  }
+
+  // The labels of a person; other: their scores with something taken away.
+  function rowsOf(at, other = null) {
+    return shares ? shareRows(at, other) : labelRows(at, other);
   }
 
   function step(by) {
@@ -449,13 +457,16 @@
     return make("p", { class: "key" }, ...spans);
   }
 
-  function labelRows(at) {
+  function labelRows(at, other) {
     const ranked = data.labels.map((_, label) => label).sort((a, b) => score(at, b) - score(at, a));
+    const marks = other ? decided(at, other) : marksOf(at);
     return ranked.map((label) => {
-      const kind = KINDS[marksOf(at)[label]];
+      const kind = KINDS[marks[label]];
+      const value = other ? other[label] : score(at, label);
       const bar = [
         make("rect", { class: "track", y: 9, width: "100%", height: 1 }),
-        make("rect", { class: "score", y: 6, height: 7, width: along(score(at, label)) }),
+        make("rect", { class: "score", y: 6, height: 7, width: along(value) }),
+        ...before(at, label, other, 3, 16),
       ];
       let said = SAID[kind];
       const threshold = data.thresholds[label];
@@ -466,26 +477,28 @@
       }
       return make(
         "div",
-        { class: `label-row ${kind}`, title: said },
+        { class: `label-row ${kind}${other ? " moved" : ""}`, title: said },
         sign(kind),
         make("span", { class: "label" }, data.labels[label]),
         make("svg", { role: "img", "aria-label": said }, ...bar),
-        make("span", { class: "n" }, number(score(at, label))),
+        make("span", { class: "n" }, number(value)),
+        ...change(at, label, other),
       );
     });
   }
 
-  function shareRows(at) {
+  function shareRows(at, other) {
     const share = (label) => columns.shares[at * width + label];
     const ranked = data.labels.map((_, label) => label);
     ranked.sort((a, b) => share(b) - share(a) || score(at, b) - score(at, a));
-    const head = ["", "", "true", "predicted"].map((text, n) =>
-      make("span", n > 1 ? { class: "n" } : {}, text),
-    );
+    const heads = ["", "", "true", "predicted", ...(other ? [""] : [])];
+    const head = heads.map((text, n) => make("span", n > 1 ? { class: "n" } : {}, text));
+    const kind = `label-row paired${other ? " moved" : ""}`;
+    const value = (label) => (other ? other[label] : score(at, label));
     const rows = ranked.map((label) =>
       make(
         "div",
-        { class: "label-row paired" },
+        { class: kind },
         make("span", { class: "label" }, data.labels[label]),
         make(
           "svg",
@@ -496,20 +509,144 @@
             class: "predicted-share",
             y: 10,
             height: 6,
-            width: along(score(at, label)),
+            width: along(value(label)),
           }),
+          ...before(at, label, other, 9, 17),
         ),
         make("span", { class: "n" }, number(share(label))),
-        make("span", { class: "n" }, number(score(at, label))),
+        make("span", { class: "n" }, number(value(label))),
+        ...change(at, label, other),
       ),
     );
-    return [make("div", { class: "label-row paired soft" }, ...head), ...rows];
+    return [make("div", { class: `${kind} soft` }, ...head), ...rows];
   }
 
   // How far along its bar a score reaches.
   function along(value) {
     const [low, high] = data.scale;
     return `${100 * Math.min(Math.max((value - low) / (high - low || 1), 0), 1)}%`;
+  }
+
+  // ---- What if the head had not seen something
+
+  // A choice of what is taken away; `move` is given the scores without it, or null.
+  function whatIf(at, move) {
+    if (!data.whatIf) return [];
+    if (columns.asked[at] < 0) {
+      const some = `the ${thousands(data.whatIf.persons)} ${data.many} with the worst answers`;
+      const text = `What if is worked out here for ${some} (report.what_if).`;
+      return [make("p", { class: "hint" }, `${text} ${SERVED}`)];
+    }
+    const said = make("p", { class: "hint", role: "status" });
+    const choices = removable(at).map(({ text, weight, values }, number) => {
+      const input = make("input", { type: "radio", name: "taken" });
+      input.checked = !number;
+      input.addEventListener("change", () => {
+        const other = values && Float32Array.from(values, unpacked);
+        move(other);
+        said.textContent = other ? moved(at, other) : "";
+      });
+      const more = weight ? [make("span", { class: "soft" }, weight)] : [];
+      return make("label", {}, input, make("span", {}, text), ...more);
+    });
+    return [
+      make(
+        "fieldset",
+        { class: "taken" },
+        make("legend", {}, "What if the head had not seen …"),
+        make("div", {}, ...choices),
+        said,
+        make("p", { class: "hint" }, SERVED),
+      ),
+    ];
+  }
+
+  const SERVED = "Edges between labels, several things at once, and everybody: emocache serve.";
+  const TAKEN = { head: "the face", objects: "any object" }; // views that are called otherwise
+
+  function removable(at) {
+    const found = columns.asked[at];
+    const scores = (all, n) => all.subarray(n * width, (n + 1) * width);
+    const absent = columns.faces && !columns.faces[4 * at + 2] ? "head" : "";
+    const views = data.whatIf.views
+      .map((view, n) => ({
+        view,
+        text: TAKEN[view] ?? view,
+        values: scores(columns.withoutView, found * data.whatIf.views.length + n),
+      }))
+      .filter(({ view }) => view !== absent);
+    const first = columns.withoutFirst[found];
+    const several = columns.withoutFirst[found + 1] - first;
+    const things = (several ? objects(at) : []).map((one, n) => ({
+      text: one.name,
+      weight: columns.weights ? number(one.weight) : "",
+      values: scores(columns.withoutObject, first + n),
+    }));
+    return [{ text: "nothing: all is there", values: null }, ...views, ...things];
+  }
+
+  function unpacked(value) {
+    return data.whatIf.low + (data.whatIf.span * value) / FULL;
+  }
+
+  // The marks of a person whose scores are these.
+  function decided(at, scores) {
+    const best = scores.indexOf(Math.max(...scores));
+    return marksOf(at).map((mark, label) => {
+      const limit = data.thresholds[label];
+      const over = data.kind === "multi" ? limit !== null && scores[label] >= limit : label === best;
+      return (mark & TRUE) | (over ? PREDICTED : 0);
+    });
+  }
+
+  // Which labels are predicted no longer, and which now.
+  function moved(at, other) {
+    const [was, is] = [marksOf(at), decided(at, other)];
+    const changed = (from, to) =>
+      data.labels.filter((_, n) => from[n] & PREDICTED && !(to[n] & PREDICTED));
+    const [gone, come] = [changed(was, is), changed(is, was)];
+    const what = shares ? "the largest share" : "predicted";
+    const parts = [
+      ...(gone.length ? [`${gone.join(", ")} no longer ${what}`] : []),
+      ...(come.length ? [`${come.join(", ")} now ${what}`] : []),
+    ];
+    return parts.length ? `Without it: ${parts.join("; ")}.` : `Without it the same is ${what}.`;
+  }
+
+  function before(at, label, other, y1, y2) {
+    const x = along(score(at, label));
+    return other ? [make("line", { class: "before", x1: x, x2: x, y1, y2 })] : [];
+  }
+
+  function change(at, label, other) {
+    if (!other) return [];
+    const by = other[label] - score(at, label);
+    const sign = by > 0 ? "+" : "−";
+    const text = Math.abs(by) < 0.005 ? "" : `${sign}${number(Math.abs(by))}`;
+    return [make("span", { class: "n change" }, text)];
+  }
+
+  // ---- What the head saw
+
+  function depthOf(at) {
+    if (!columns.depth || !data.depth) return [];
+    const [high, wide] = data.depth.grid;
+    const place = columns.place[at];
+    const [across, down] = columns.sizes.subarray(2 * place, 2 * place + 2);
+    const canvas = make("canvas", { width: wide, height: high });
+    const pixels = new ImageData(wide, high);
+    const cells = columns.depth.subarray(place * wide * high, (place + 1) * wide * high);
+    cells.forEach((level, n) => pixels.data.set([level, level, level, 255], 4 * n));
+    canvas.getContext("2d").putImageData(pixels, 0, 0);
+    const size = { width: across, height: down, preserveAspectRatio: "none" };
+    const drawing = make(
+      "svg",
+      { class: "depth", viewBox: `0 0 ${across} ${down}`, role: "img", "aria-label": "depth" },
+      make("image", { ...size, href: canvas.toDataURL() }),
+      ...framed(columns.boxes.subarray(4 * at, 4 * at + 4), [across, down], "of-person"),
+    );
+    const said = `depth by ${data.depth.said}, ${high} × ${wide} in the cache; near is light`;
+    return [make("figure", {}, drawing, make("figcaption", { class: "hint" }, said))];
   }
 
   function objectsOf(at) {
@@ -731,6 +868,7 @@
     card.addEventListener("click", (event) => event.target === card && card.close());
     card.addEventListener("keydown", (event) => {
       const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      if (event.target.type === "radio") return; // there they choose
       if (by && !event.altKey && !event.ctrlKey && !event.metaKey) step(by);
     });
     new ResizeObserver(() => box.clientWidth !== grid.room && layOut()).observe(box);

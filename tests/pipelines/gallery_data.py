@@ -1,6 +1,7 @@
 """A made-up gallery of everybody, and a report that shows it: no picture of anyone is needed."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -11,6 +12,7 @@ from PIL import Image
 from pipelines.recordings import PEOPLE, WINDOWS
 from pipelines.report.data import ReportData, read_results
 from pipelines.report.gallery import NO_FACE, Gallery, Seen, decided
+from pipelines.report.what_if import WhatIf
 from pipelines.results import Results
 from tests.pipelines.report_data import MADE, networks, results
 from train.scores import Scores
@@ -58,8 +60,27 @@ def made_seen(persons: int, objects: int, seed: int = 0) -> Seen:
         object_boxes=np.concatenate([place, place + 0.3 * SIZE], axis=1),
         object_classes=rng.integers(0, len(CLASSES), many),
         object_scores=rng.uniform(0.3, 1, many),
+        object_numbers=np.concatenate([rng.permutation(count) for count in counts]),
         weights=np.concatenate(weights) if many else np.zeros(0),
         classes=CLASSES,
+    )
+
+
+def made_what_if(scores: np.ndarray, seen: Seen, asked: np.ndarray, seed: int = 0) -> WhatIf:
+    """Scores of the persons at these places, moved at random, but not without their faces."""
+    rng = np.random.default_rng(seed)
+    counts = np.diff(seen.first)[asked]
+
+    def moved(some: np.ndarray) -> np.ndarray:
+        return (some + rng.normal(0, 0.15, some.shape)).clip(0, 1)
+
+    mine = scores[asked]
+    return WhatIf(
+        asked=asked,
+        views=("body", "head", "objects"),
+        without_view=np.stack([moved(mine), mine, moved(mine)], axis=1),
+        first=np.concatenate([[0], np.cumsum(counts)]),
+        without_object=moved(np.repeat(mine, counts, axis=0)),
     )
 
 
@@ -84,7 +105,7 @@ def made_gallery(
             np.zeros((persons, 2), int), scores.y_score, marks, measure, thresholds,
             Seen(seen.boxes), shares=scores.distribution if kind == "distribution" else None,
         )  # fmt: skip
-    return Gallery(
+    gallery = Gallery(
         kind=kind,
         labels=scores.labels,
         terms=PEOPLE,
@@ -100,9 +121,13 @@ def made_gallery(
         notes=[NO_FACE],
         noted=np.isnan(seen.faces[:, :1]),
         shares=scores.distribution if kind == "distribution" else None,
+        depth=np.random.default_rng(5).normal(size=(count, 8, 8)).astype(np.float32),
+        depth_said="a made network, UNTRAINED",
         thumbnails={n: made_thumbnail(n % distinct) for n in range(count) if n != 1},
         without={1: "the picture is damaged or truncated"},
     )
+    asked = gallery.worst_first()[: persons // 2]
+    return replace(gallery, what_if=made_what_if(scores.y_score, seen, asked))
 
 
 def gallery_report(

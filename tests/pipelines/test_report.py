@@ -7,10 +7,19 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from cache.index import Index
+from pipelines.report.data import gather
+from pipelines.report.gallery import together
+from pipelines.report.packing import packed
+from pipelines.report.what_if import what_if
+from pipelines.results import Results
 from pipelines.settings import load
+from train.run import open_head
 from train.scores import Scores
+from train.whatif import Without
+from train.whatif import what_if as asked_of
 
 
 @pytest.mark.slow
@@ -69,3 +78,47 @@ def test_a_head_without_faces_needs_no_head_view_and_says_nothing_of_it(workplac
     done = emocache("predict", path, "--box", box)
     assert done.code == 0 and "emotions" in done.out, done.said
     assert "face" not in done.out and "objects" not in done.out
+
+
+def test_each_person_is_asked_without_each_view_and_each_object(workplace, monkeypatch):
+    """Against one question at a time, in the order in which the report lists the objects."""
+    monkeypatch.setattr("pipelines.report.what_if.BATCH", 4)
+    settings = load(workplace / "params.yaml")
+    opened = open_head(settings.cache.root, "results/head")
+    rows = opened.features.rows("test").numpy()
+    seen = together([opened.explain(rows.tolist())])
+    places = np.array([5, 0, 3, 1, 2])
+    steps = []
+    found = what_if(opened, rows, seen, places, lambda done, total: steps.append((done, total)))
+    assert steps == [(4, 5), (5, 5)] and found.asked.tolist() == places.tolist()
+    assert found.views == ("body", "head", "objects", "depth", "scene")
+    some = 0
+    for at, place in enumerate(places):
+        numbers = seen.objects_of(place)
+        cases = [*(Without(views=(view,)) for view in found.views),
+                 *(Without(objects=(int(number),)) for number in numbers)]  # fmt: skip
+        alone = asked_of(opened.model, opened.features, int(rows[place]), cases)
+        np.testing.assert_allclose(found.without_view[at], alone[:5], atol=1e-5)
+        mine = slice(*found.first[at : at + 2].tolist())
+        np.testing.assert_allclose(found.without_object[mine], alone[5:], atol=1e-5)
+        objects = opened.features.batch(torch.as_tensor(rows[[place]])).views["objects"]
+        classes = objects["label"][0].numpy()[numbers]
+        first = seen.first[place]
+        assert classes.tolist() == seen.object_classes[first : first + len(numbers)].tolist()
+        some += len(numbers)
+    assert some > 3 and np.abs(found.without_object).sum() > 0
+
+
+def test_the_report_asks_those_of_the_worst_answers(workplace):
+    settings = load(workplace / "params.yaml", ["report.what_if=3", "report.thumbnails=2"])
+    steps = []
+    data = gather(settings, Results(), lambda done, total: steps.append((done, total)))
+    gallery = data.gallery
+    asked = gallery.what_if.asked
+    assert len(asked) == 3 and steps[-1] == (5, 5)
+    others = np.setdiff1d(np.arange(len(gallery.rows)), asked)
+    assert gallery.measure[asked].max() <= gallery.measure[others].min()
+    held = packed(gallery, (0.0, 1.0))
+    assert held["depth"]["said"].endswith("UNTRAINED")
+    none = load(workplace / "params.yaml", ["report.what_if=0"])
+    assert gather(none, Results()).gallery.what_if is None

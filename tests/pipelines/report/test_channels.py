@@ -52,6 +52,11 @@ def head(width: int, **more):
     ).eval()
 
 
+def shown(settings, index, opened, rows):
+    """`channels_of` with the gates that the head has for these rows."""
+    return channels.channels_of(settings, index, opened, rows, opened.explain(rows).gate)
+
+
 def test_maps_by_hand():
     """Two channels on a map of 1 x 2; the gate weighs the second one more."""
     maps = torch.tensor([[[[1.0, 3.0]], [[6.0, 2.0]]]])
@@ -106,7 +111,7 @@ def test_maps_are_of_the_very_features_in_the_cache(fitted):
 
 def test_persons_are_shown_with_their_maps_and_untrained_networks_named(fitted):
     settings, index, opened = fitted()
-    looks, why = channels.channels_of(settings, index, opened, [3, 11])
+    looks, why = shown(settings, index, opened, [3, 11])
     assert why == "" and len(looks) == 2
     assert looks[0].caption.startswith("person 3: gate 0.")
     assert looks[0].caption.endswith("UNTRAINED network")
@@ -124,8 +129,8 @@ def test_heads_without_a_gate_show_nothing(fitted):
         ["train.rrla.without=[objects, eld, bpa]"],
         ["train.head=mlp", "train.mlp.views=[body]"],
     ):
-        assert channels.channels_of(*fitted(*more), [3]) == ([], "")
-    assert channels.channels_of(*fitted(), []) == ([], "")
+        assert shown(*fitted(*more), [3]) == ([], "")
+    assert shown(*fitted(), []) == ([], "")
 
 
 def test_another_network_than_that_of_the_features_shows_nothing_and_says_why(
@@ -134,11 +139,11 @@ def test_another_network_than_that_of_the_features_shows_nothing_and_says_why(
 ):
     _, index, opened = fitted()
     other = settings_of(prepared, *RESNET, "views.body.size=96")
-    looks, why = channels.channels_of(other, index, opened, [3])
+    looks, why = shown(other, index, opened, [3])
     assert looks == [] and "not what the head was fitted on" in why
 
 
 def test_a_network_without_a_map_says_so(fitted, monkeypatch):
     monkeypatch.setattr(channels, "last_maps", lambda *_: None)
-    looks, why = channels.channels_of(*fitted(), [3])
+    looks, why = shown(*fitted(), [3])
     assert looks == [] and why == "resnet18 of views.body has no last feature map to show"

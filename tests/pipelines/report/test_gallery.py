@@ -31,11 +31,11 @@ from pipelines.report.gallery import (
     Seen,
     decided,
     everybody,
-    lines,
-    packed,
     thumbnails,
     together,
 )
+from pipelines.report.packing import lines, packed
+from pipelines.report.what_if import WhatIf
 from pipelines.results import Results
 from pipelines.settings import load
 from tests.pipelines.conftest import ROOT
@@ -255,6 +255,33 @@ def test_columns_of_a_small_case():
     assert "shares" not in found
 
 
+def test_columns_of_depth_and_of_what_if():
+    """The second person alone was asked; it has one object."""
+    maps = np.array([[[1.0, 2.0], [3.0, 5.0]]])
+    asked = WhatIf(
+        asked=np.array([1]),
+        views=("body",),
+        without_view=np.array([[[-1.0, 0.0]]]),
+        first=np.array([0, 1]),
+        without_object=np.array([[2.0, 1.0]]),
+    )
+    held = packed(small(depth=maps, depth_said="a network", what_if=asked), (0.0, 1.0))
+    json.dumps(held, allow_nan=False)
+    found = unpacked(held)
+    assert held["depth"] == {"grid": (2, 2), "said": "a network"}
+    assert found["depth"].tolist() == [0, 64, 128, 255]  # 255 / 4 and 255 / 2
+    assert held["whatIf"] == {"views": ("body",), "persons": 1, "low": -1.0, "span": 3.0}
+    assert found["asked"].tolist() == [-1, 0]
+    assert found["withoutView"].tolist() == [0, 21_845]
+    assert found["withoutFirst"].tolist() == [0, 1]
+    assert found["withoutObject"].tolist() == [65_535, 43_690]
+    flat = unpacked(packed(small(depth=np.full((1, 1, 2), 7.0)), (0, 1)))
+    assert flat["depth"].tolist() == [0, 0]
+    none = packed(small(), (0, 1))
+    assert none["depth"] is none["whatIf"] is None
+    assert not {"depth", "asked", "withoutView"} & set(none["columns"])
+
+
 def test_columns_leave_out_what_the_head_did_not_look_for():
     seen = Seen(np.zeros((2, 4)))
     found = unpacked(packed(small(seen=seen), (0, 1)))
@@ -317,10 +344,16 @@ def gathered(folder):
         return explanation(list(some), faces=Faces(np.ones((len(some), 4)), np.array(some) != 5))
 
     def get(most: int = 5000) -> Gallery:
-        given = (f"data.root={folder}", "data.name=made", f"report.thumbnails={most}")
+        given = (
+            f"data.root={folder}",
+            "data.name=made",
+            f"report.thumbnails={most}",
+            "report.what_if=0",  # there is no head
+        )
+        opened = SimpleNamespace(explain=explain, info={"views": {}})
         settings = load(ROOT / "params.yaml", given)
         limits = {label: 0.5 for label in scored.labels}
-        return everybody(settings, index, SimpleNamespace(explain=explain), scored, "multi", limits)
+        return everybody(settings, index, opened, scored, "multi", limits)
 
     get.asked, get.scored = asked, scored
     return get

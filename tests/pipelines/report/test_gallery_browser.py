@@ -417,6 +417,125 @@ def test_the_card_says_all_that_is_known_of_a_person(browser, made, everybody):
     assert all(name in label for name in (f"person {row}", *(line[0] for line in table)))
 
 
+def rows_of(opened) -> dict[str, list]:
+    """label -> [kind, score, change, where the score with everything stands, the bar]."""
+    return opened.execute_script(
+        "return Object.fromEntries([...document.querySelectorAll('#person-answer .label-row')]"
+        ".map(e => [e.querySelector('.label').textContent, [e.className.split(' ')[1],"
+        "+e.querySelectorAll('.n')[0].textContent, e.querySelector('.change')?.textContent,"
+        "parseFloat(e.querySelector('.before')?.getAttribute('x1')),"
+        "parseFloat(e.querySelector('.score').getAttribute('width'))]]))"
+    )
+
+
+def words(element) -> str:
+    return " ".join(element.text.split())
+
+
+def take(opened, text: str) -> None:
+    """Choose what is taken away, by its words."""
+    labels = opened.find_elements("css selector", ".taken label")
+    wanted = [one for one in labels if words(one) == text]
+    opened.execute_script("arguments[0].scrollIntoView({block: 'center'})", wanted[0])
+    wanted[0].click()
+
+
+def test_the_scores_move_where_something_is_taken_away(browser, made, everybody):
+    found, seen = everybody.what_if, everybody.seen
+    counts = np.diff(seen.first)
+    at = int(np.argmax((counts[found.asked] > 1) & (found.asked % 5 > 0)))  # with objects and face
+    place = int(found.asked[at])
+    names = [seen.classes[n] for n in seen.object_classes[seen.first[place] :][: counts[place]]]
+    weights = seen.weights[seen.first[place] :][: counts[place]]
+    opened = go(browser, made()[1], f"open={everybody.rows[place]}")
+    offered = [words(e) for e in opened.find_elements("css selector", ".taken label")]
+    things = [f"{name} {weight:.2f}" for name, weight in zip(names, weights, strict=True)]
+    assert offered == ["nothing: all is there", "body", "the face", "any object", *things]
+    whole = rows_of(opened)
+    for text, scores in (
+        ("body", found.without_view[at, 0]),
+        ("any object", found.without_view[at, 2]),
+        (things[1], found.without_object[found.first[at] + 1]),
+    ):
+        take(opened, text)
+        rows = rows_of(opened)
+        assert list(rows) == list(whole)  # their order stays
+        for n, label in enumerate(everybody.labels):
+            kind, score, change, before, bar = rows[label]
+            had = everybody.scores[place, n]
+            assert score == pytest.approx(scores[n], abs=0.0051)
+            assert before == pytest.approx(100 * had, abs=0.01)
+            assert bar == pytest.approx(100 * scores[n], abs=0.01)
+            by = scores[n] - had
+            if abs(by) > 0.0051:
+                assert float(change.replace("−", "-")) == pytest.approx(by, abs=0.0051)
+            predicted = scores[n] >= everybody.thresholds[n]
+            if abs(scores[n] - everybody.thresholds[n]) > 1e-4:
+                true = bool(everybody.marks[place, n] & TRUE)
+                assert kind == {(True, True): "hit", (True, False): "missed",
+                                (False, True): "wrong", (False, False): "neither"}[
+                    true, bool(predicted)
+                ]  # fmt: skip
+    was = everybody.marks[place] & PREDICTED > 0
+    now = scores >= everybody.thresholds
+    said = one(opened, ".taken [role=status]").text
+    for label, a, b in zip(everybody.labels, was, now, strict=True):
+        assert (label in said) == (a != b), (label, said)
+    take(opened, "the face")  # which moves nothing here
+    assert {row[2] for row in rows_of(opened).values()} == {""}
+    assert one(opened, ".taken [role=status]").text == "Without it the same is predicted."
+    press(opened, "\ue012")  # to the left: another choice, and no other person
+    assert card(opened) == everybody.rows[place]
+    assert one(opened, ".taken :checked + span").text == "body"
+    take(opened, "nothing: all is there")
+    assert rows_of(opened) == whole
+
+
+def test_a_card_says_where_what_if_was_not_asked(browser, made, everybody):
+    asked = set(everybody.what_if.asked.tolist())
+    other = next(n for n in range(400) if n not in asked)
+    opened = go(browser, made()[1], f"open={everybody.rows[other]}")
+    assert not opened.find_elements("css selector", ".taken")
+    said = one(opened, "#person-answer").text
+    assert "the 200 persons with the worst answers (report.what_if)" in said
+    assert "emocache serve" in said
+    faceless = next(n for n in everybody.what_if.asked.tolist() if n % 5 == 0)
+    opened = go(browser, made()[1], f"open={everybody.rows[faceless]}")
+    assert "the face" not in one(opened, ".taken").text
+
+
+def test_the_card_shows_the_depth_map_of_the_cache(browser, made, everybody):
+    opened = go(browser, made()[1], f"open={everybody.rows[3]}")
+    assert "depth by a made network, UNTRAINED, 8 × 8" in one(opened, "#person-seen").text
+    levels = opened.execute_async_script(
+        "const done = arguments[0], i = new Image();"
+        "i.src = document.querySelector('.depth image').getAttribute('href');"
+        "i.decode().then(() => {const c = document.createElement('canvas');"
+        "c.width = i.naturalWidth; c.height = i.naturalHeight; const x = c.getContext('2d');"
+        "x.drawImage(i, 0, 0);"
+        "done([...x.getImageData(0, 0, c.width, c.height).data].filter((_, n) => n % 4 == 0))})"
+    )
+    maps = everybody.depth[everybody.place[3]]
+    wanted = 255 * (maps - maps.min()) / (maps.max() - maps.min())
+    np.testing.assert_allclose(levels, wanted.ravel(), atol=1)
+    assert len(shown(opened, ".depth .of-person")) == 1
+
+
+def test_shares_move_too(browser, made):
+    data, page = made("distribution")
+    found = data.gallery.what_if
+    place = int(found.asked[0])
+    opened = go(browser, page, f"open={data.gallery.rows[place]}")
+    take(opened, "body")
+    rows = opened.execute_script(
+        "return Object.fromEntries([...document.querySelectorAll('#person-answer .label-row')]"
+        ".slice(1).map(e => [e.querySelector('.label').textContent,"
+        " +e.querySelectorAll('.n')[1].textContent]))"
+    )
+    for label, score in zip(data.labels, found.without_view[0, 0], strict=True):
+        assert rows[label] == pytest.approx(score, abs=0.0051)
+
+
 def test_the_card_of_shares_and_of_recordings(browser, made):
     data, page = made("distribution")
     everybody = data.gallery

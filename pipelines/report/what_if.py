@@ -1,0 +1,65 @@
+"""What the head would say of persons without a view or an object, for their cards in the report."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cache.progress import Progress, silent
+
+if TYPE_CHECKING:  # these load torch
+    from pipelines.report.gallery import Seen
+    from train.run import Opened
+
+BATCH = 64  # persons between two steps of the progress bar
+
+
+@dataclass(frozen=True)
+class WhatIf:
+    """Scores of M persons of a gallery, C labels. asked (M,): their places among all its persons.
+
+    without_view (M, V, C): without each of `views` alone. without_object: without each single
+    object, those of person m being first[m] to first[m + 1], in the order of `Seen`; first
+    (M + 1,).
+    """
+
+    asked: np.ndarray
+    views: tuple[str, ...]
+    without_view: np.ndarray
+    first: np.ndarray
+    without_object: np.ndarray
+
+
+def what_if(
+    opened: "Opened",
+    rows: np.ndarray,
+    seen: "Seen",
+    asked: np.ndarray,
+    progress: Progress = silent,
+) -> WhatIf:
+    """What the head would say of the persons at these places (M,) among all of a gallery, whose
+    rows in the index are `rows` (N,), of whom it saw `seen`; see `train.whatif.singles`."""
+    import torch
+
+    from train.whatif import singles
+
+    views: tuple[str, ...] = ()
+    labels = len(opened.features.labels)
+    without_view, without_object, counts = [], [np.zeros((0, labels))], []
+    for start in range(0, len(asked), BATCH):
+        some = asked[start : start + BATCH]
+        found = singles(opened.model, opened.features, torch.as_tensor(rows[some]))
+        views = found.views
+        without_view.append(found.without_view)
+        for place, scores in zip(some, found.without_object, strict=True):
+            numbers = seen.objects_of(place)
+            without_object.append(scores[numbers])
+            counts.append(len(numbers))
+        progress(start + len(some), len(asked))
+    return WhatIf(
+        asked=asked,
+        views=views,
+        without_view=np.concatenate(without_view or [np.zeros((0, 0, labels))]),
+        first=np.concatenate([[0], np.cumsum(counts, dtype=int)]),
+        without_object=np.concatenate(without_object),
+    )

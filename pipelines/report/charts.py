@@ -196,20 +196,23 @@ def _spread(lines: list[dict[str, Any]], least: float = 13) -> None:
 
 @dataclass(frozen=True)
 class Matrix:
-    """Numbers (C, C) of pairs of labels: its title and symbol, and what a number says."""
+    """Numbers (C, C) of pairs of labels: its title and symbol, and what a number says; directed:
+    what row i says of column j is another thing than what j says of i."""
 
     title: str
     says: str
     values: np.ndarray
     symbol: str = ""
+    directed: bool = False
 
 
+ROWS_HAVE = "how often the column's label is there when the row's is"
 # What is known of the graphs of heads, by their names: title, symbol, what a number says.
 GRAPHS = {
     "cooccurrence": (
         "Co-occurrence",
         "Ao",
-        "how often the column's label is there when the row's is, training labels",
+        f"{ROWS_HAVE}, training labels",
     ),
     "similarity": (
         "Similarity",
@@ -248,6 +251,35 @@ def correlations(scores: Scores, found: Mapping[str, np.ndarray]) -> dict[str, A
     }
 
 
+def cooccurrences(scores: Scores, thresholds: Sequence[float]) -> dict[str, Any]:
+    """How often the persons with one label have each other (RRLA's Fig. 6): by their true labels,
+    and by those predicted at these thresholds (C,), NaN where there is none; `gap`: the mean of
+    |predicted - true| over the pairs for which both are known."""
+    true = _given(scores.y_true > 0)
+    matrices = [
+        Matrix("True", f"{ROWS_HAVE}, true labels of {scores.split}", true, directed=True),
+    ]
+    gap = math.nan
+    limits = np.asarray(thresholds, dtype=float)
+    if not np.isnan(limits).all():
+        predicted = _given(scores.y_score >= limits)
+        apart = abs(predicted - true)[~np.eye(len(true), dtype=bool)]
+        known = apart[np.isfinite(apart)]
+        gap = float(known.mean()) if len(known) else math.nan
+        said = f"{ROWS_HAVE}, labels predicted on {scores.split}"
+        matrices.append(Matrix("Predicted", said, predicted, directed=True))
+    top = _strongest(matrices)
+    return {"gap": gap, "matrices": [heat(scores.labels, one, top) for one in matrices]}
+
+
+def _given(has: np.ndarray) -> np.ndarray:
+    """(C, C) of (N, C): the share of the persons with label i who have j; NaN where nobody has
+    i."""
+    counts = has.sum(axis=0).astype(float)
+    counts[counts == 0] = math.nan
+    return (has.T.astype(float) @ has) / counts[:, None]
+
+
 def _strongest(matrices: Iterable[Matrix]) -> float:
     """The largest number beside the diagonals: one scale for all, so that they can be compared."""
     return max(
@@ -266,7 +298,7 @@ def correlation(shares: np.ndarray) -> np.ndarray:
 
 def _graph(name: str, values: np.ndarray) -> Matrix:
     title, symbol, says = GRAPHS.get(name, (name, "", "a graph of this head"))
-    return Matrix(title, says, values, symbol)
+    return Matrix(title, says, values, symbol, directed=name == "cooccurrence")
 
 
 def heat(labels: Sequence[str], matrix: Matrix, top: float = 0.0) -> dict[str, Any]:
@@ -283,7 +315,7 @@ def heat(labels: Sequence[str], matrix: Matrix, top: float = 0.0) -> dict[str, A
     once = np.triu(apart) if symmetric else apart
     order = np.argsort(-abs(once), axis=None, kind="stable")
     pairs = [divmod(int(place), len(labels)) for place in order[:PAIRS]]
-    sign = "·" if symmetric and matrix.symbol != "Ao" else "→"
+    sign = "·" if symmetric and not matrix.directed else "→"
     return {
         "title": matrix.title,
         "symbol": matrix.symbol,

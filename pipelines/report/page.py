@@ -61,6 +61,11 @@ def _content(data: ReportData) -> dict[str, Any]:
         "calibration": calibration.content(data, kind),
         "correlations": charts.correlations(data.scores, data.graphs) if shares else None,
         "spread": persons.spread(data) if shares else [],
+        "cooccurrence": charts.cooccurrences(
+            data.scores, [row["threshold"] for row in data.per_class]
+        )
+        if kind == "multi"
+        else None,
         "persons": persons.cards(data, kind),
         "looks": [(look.caption, pages.data_url(sheet(look), 85)) for look in data.looks],
         "gated": channels.said(data.looks),

@@ -92,6 +92,30 @@ def test_a_label_that_never_varies_has_no_correlation():
     assert math.isnan(charts.correlations(alike, {})["gap"])  # nothing to compare
 
 
+def test_labels_go_together_as_counted_one_by_one():
+    """Four persons; nobody has fear, and nobody is predicted to have joy."""
+    true = np.array([[1, 1, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]])
+    score = np.array([[0.9, 0.9, 0.3], [0.9, 0.1, 0.7], [0.2, 0.9, 0.1], [0.9, 0.6, 0.1]])
+    scores = Scores(
+        "test", ("awe", "joy", "fear"), np.arange(4), np.arange(4), true, score.astype(np.float32)
+    )
+    found = charts.cooccurrences(scores, [0.5, math.nan, 0.6])
+    true, predicted = found["matrices"]
+    assert true["absent"] == ["fear"] and predicted["absent"] == ["joy"]
+
+    def values(matrix):
+        return {(cell["row"], cell["column"]): cell["value"] for cell in matrix["cells"]}
+
+    third = pytest.approx(1 / 3)
+    assert values(true) == {(0, 1): pytest.approx(2 / 3), (1, 0): pytest.approx(2 / 3)}
+    assert values(predicted) == {(0, 2): third, (2, 0): 1.0}
+    assert true["sign"] == "→" and true["top"] == predicted["top"] == 1.0
+    # Known in both: what awe says of joy (2/3, 0) and of fear (0, 1/3).
+    assert found["gap"] == pytest.approx((2 / 3 + 1 / 3) / 2)
+    alone = charts.cooccurrences(scores, [math.nan] * 3)
+    assert len(alone["matrices"]) == 1 and math.isnan(alone["gap"])
+
+
 def test_a_transport_plan_by_hand():
     plan = np.array([[0.5, 0.0, 0.1], [0.0, 0.25, 0.15]])
     found = charts.transport(plan)

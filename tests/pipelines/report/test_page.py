@@ -247,6 +247,15 @@ def test_persons_from_the_best_to_the_worst_are_those_of_the_rule(of_kind, tmp_p
             assert [float(n) for n in both] == pytest.approx(wanted, abs=0.0051)
 
 
+def test_labels_that_go_together_true_and_predicted(page_of):
+    text = page_of("multi").read_text()
+    section = text.split('<section id="cooccurrence"')[1].split("</section>")[0]
+    assert section.count("<figure") == 2 and "The predicted shares miss" in section
+    assert '<a href="#cooccurrence">' in text
+    for kind in ("single", "distribution"):
+        assert "cooccurrence" not in page_of(kind).read_text()
+
+
 def test_correlations_of_labels_stand_beside_each_other(page_of, of_kind, tmp_path):
     text, scores = page_of("distribution").read_text(), share_scores()
     section = text[text.index('id="correlation"') : text.index('id="training"')]

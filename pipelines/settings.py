@@ -33,6 +33,8 @@ class Report(Section):
     looks: Annotated[int, Field(ge=0, le=200)] = 4
     thumbnails: Annotated[int, Field(ge=0)] = 5000
     what_if: Annotated[int, Field(ge=0)] = 500
+    beside: list[Path] = []
+    tables: Path | None = None
     seed: Annotated[int, Field(ge=0)] = 0
 
 

@@ -254,7 +254,7 @@ def correlations(scores: Scores, found: Mapping[str, np.ndarray]) -> dict[str, A
 def cooccurrences(scores: Scores, thresholds: Sequence[float]) -> dict[str, Any]:
     """How often the persons with one label have each other (RRLA's Fig. 6): by their true labels,
     and by those predicted at these thresholds (C,), NaN where there is none; `gap`: the mean of
-    |predicted - true| over the pairs for which both are known."""
+    |predicted - true| over the pairs of labels that both occur, true and predicted."""
     true = _given(scores.y_true > 0)
     matrices = [
         Matrix("True", f"{ROWS_HAVE}, true labels of {scores.split}", true, directed=True),
@@ -263,8 +263,9 @@ def cooccurrences(scores: Scores, thresholds: Sequence[float]) -> dict[str, Any]
     limits = np.asarray(thresholds, dtype=float)
     if not np.isnan(limits).all():
         predicted = _given(scores.y_score >= limits)
-        apart = abs(predicted - true)[~np.eye(len(true), dtype=bool)]
-        known = apart[np.isfinite(apart)]
+        apart = abs(predicted - true)
+        pairs = np.isfinite(apart + apart.T) & ~np.eye(len(apart), dtype=bool)
+        known = apart[pairs]
         gap = float(known.mean()) if len(known) else math.nan
         said = f"{ROWS_HAVE}, labels predicted on {scores.split}"
         matrices.append(Matrix("Predicted", said, predicted, directed=True))

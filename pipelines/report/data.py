@@ -17,6 +17,7 @@ from pipelines.report import gallery
 from pipelines.report.gallery import NO_FACE, STANDS, Gallery
 from pipelines.results import Results, read_csv
 from pipelines.settings import Settings
+from pipelines.studies.page import Section
 from pipelines.workplace import index_of
 from train.labels import LabelKind
 from train.metrics import distribution_measures
@@ -72,6 +73,7 @@ class ReportData:
     no_looks: str = ""  # why not, where one would expect them
     sides: tuple[str, str] = ("the first side", "the second")  # what is transported, and to where
     gallery: Gallery | None = None  # everybody, to look through
+    studies: Sequence[Section] = ()  # other runs beside this one, and what `tables` found
 
 
 def read_results(results: Results) -> dict[str, Any]:
@@ -103,6 +105,7 @@ def gather(settings: Settings, results: Results, progress: Progress = silent) ->
     """
     from pipelines.report.channels import channels_of
     from pipelines.report.looks import looks_of
+    from pipelines.report.studies import studies_of
     from train.checkpoint import fitted_key
     from train.run import open_head
 
@@ -163,6 +166,7 @@ def gather(settings: Settings, results: Results, progress: Progress = silent) ->
         terms=terms,
         looks=looks,
         no_looks=no_looks,
+        studies=studies_of(settings, index, results),
         gallery=gallery.everybody(settings, index, opened, scores, kind, thresholds, progress),
         **files,
         **_sides(info["spec"]),

@@ -15,6 +15,7 @@ from pipelines.looks import sheet
 from pipelines.recordings import PEOPLE
 from pipelines.report import calibration, channels, charts, packing, persons, words
 from pipelines.report.data import ReportData
+from pipelines.studies.page import contents
 from train.labels import LabelKind
 
 
@@ -74,6 +75,7 @@ def _content(data: ReportData) -> dict[str, Any]:
         "thresholds": any(row["threshold"] == row["threshold"] for row in data.per_class),
         "probabilities": persons.probabilities(data.persons),
         "gallery": _gallery(data),
+        "studies": contents(data.studies),
     }
 
 

@@ -23,9 +23,6 @@ def write(found: Mapping[str, Any], path: Path) -> Path:
     """Write the page to `path` and return it. found: what `comparison.compare_runs` gives."""
     runs = found["runs"]
     first = runs[0]
-    notes = dict.fromkeys(run["note"] for run in runs if run["note"])
-    untrained = dict.fromkeys(one for run in runs for one in run["untrained"])
-    elsewhere = [f"{run['name']} was {run['elsewhere']}." for run in runs if run["elsewhere"]]
     return write_page(
         path,
         f"{len(runs)} runs on {first['dataset']}, {found['split']}",
@@ -37,17 +34,38 @@ def write(found: Mapping[str, Any], path: Path) -> Path:
             ("interval", f"{found['confidence']:.0%}, basic"),
             ("seed of the resamples", str(found["seed"])),
         ],
-        [*notes, *warnings_of("", list(untrained)), *elsewhere, *_several(found)],
-        [
-            Section("Runs", table=runs_table(found)),
-            Section(
-                "Differences",
-                [f"Each run less {first['name']}, person by person on the same resamples."],
-                tests_table(found),
-            ),
-            *_by_label(found),
-        ],
+        warnings(found),
+        sections(found),
     )
+
+
+def sections(found: Mapping[str, Any]) -> list[Section]:
+    """The runs that `comparison.compare_runs` compared, their differences, those of each label."""
+    first = found["runs"][0]
+    return [
+        Section("Runs", table=runs_table(found)),
+        Section(
+            "Differences",
+            [f"Each run less {first['name']}, person by person on the same resamples."],
+            tests_table(found),
+        ),
+        *_by_label(found),
+    ]
+
+
+def warnings(found: Mapping[str, Any]) -> list[str]:
+    """What must be said above the numbers: of the data, of networks without trained weights, of
+    heads fitted on other data, and of many comparisons."""
+    runs, tests = found["runs"], len(found["tests"])
+    notes = dict.fromkeys(run["note"] for run in runs if run["note"])
+    untrained = dict.fromkeys(one for run in runs for one in run["untrained"])
+    elsewhere = [f"{run['name']} was {run['elsewhere']}." for run in runs if run["elsewhere"]]
+    several = (
+        f"{tests} comparisons, and more by label: of heads of equal worth one in twenty differs "
+        "with p below 0.05 by chance. Go by p (Holm), choose on val, compare once on test."
+    )
+    said = [*notes, *warnings_of("", list(untrained)), *elsewhere]
+    return [*said, several] if tests > 1 else said
 
 
 def runs_table(found: Mapping[str, Any]) -> Table:
@@ -181,16 +199,6 @@ def _by_label(found: Mapping[str, Any]) -> list[Section]:
             )
         )
     return sections
-
-
-def _several(found: Mapping[str, Any]) -> list[str]:
-    tests = len(found["tests"])
-    if tests < 2:
-        return []
-    return [
-        f"{tests} comparisons, and more by label: of heads of equal worth one in twenty differs "
-        "with p below 0.05 by chance. Go by p (Holm), choose on val, compare once on test."
-    ]
 
 
 def _of_labels(found: Mapping[str, Any]) -> Measure:

@@ -42,8 +42,13 @@ def write_page(
         title=title,
         facts=facts,
         warnings=warnings,
-        sections=[_content(number, section) for number, section in enumerate(sections, 1)],
+        sections=contents(sections),
     )
+
+
+def contents(sections: Sequence[Section]) -> list[dict[str, Any]]:
+    """What `study_section.html` draws of each; ids are s1, s2 ... on the page."""
+    return [_content(number, section) for number, section in enumerate(sections, 1)]
 
 
 def _content(number: int, section: Section) -> dict[str, Any]:

@@ -5,17 +5,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from cache.files import write_atomic, write_json
 from pipelines.results import Results, plain
 from pipelines.settings import Settings
-from pipelines.studies import paper, rendering
+from pipelines.studies import paper, rendering, table_figures
 from pipelines.studies.page import Section, warnings_of, write_page
 from pipelines.studies.paper import Point
 from pipelines.studies.paper_tables import paper_tables
 from pipelines.studies.rendering import Table
-from pipelines.studies.summary import Entry, Summary, summarise
+from pipelines.studies.summary import Entry, Summary, difference, summarise
 from pipelines.studies.trials import (
     Progress,
     Trial,
@@ -25,12 +23,11 @@ from pipelines.studies.trials import (
     quiet,
     untrained_of,
 )
-from pipelines.wording import Scale
 from train.metrics.measures import MAIN, Measure
 from train.settings import Train
 
 if TYPE_CHECKING:  # loaded when the figure is drawn
-    from matplotlib.figure import Figure
+    pass
 
 
 def plan(settings: Settings) -> dict[str, Any]:
@@ -57,11 +54,11 @@ def tables(settings: Settings, progress: Progress = quiet) -> dict[str, Any]:
         write_atomic(folder / f"{table.name}.md", rendering.markdown(table).encode())
         write_atomic(folder / f"{table.name}.tex", rendering.latex(table).encode())
         rendering.write_csv(table, folder / f"{table.name}.csv")
+    result = plain(_numbers(settings, found))
+    write_json(folder / "tables.json", result)
+    _write_figure(result, found.main.name, folder)
     sections = [Section(one.title, table=replace(one, title="")) for one in made]
-    if found.shown:
-        sections.append(_figure_section(settings, found, folder))
-    result = _numbers(settings, found)
-    write_json(folder / "tables.json", plain(result))
+    sections += table_figures.sections(result)
     page = _write_page(settings, found, result, sections, folder / "tables.html")
     return {
         **result,
@@ -149,7 +146,8 @@ def _numbers(settings: Settings, found: _Found) -> dict[str, Any]:
         "fits": fits_of(found.every),
         "untrained": untrained_of(found.every),
         "missing": missing,
-        "rows": [_row(one) for one in found.summaries if not one.missing],
+        "rows": [_row(one, found, settings) for one in found.summaries if not one.missing],
+        "cell": _cell(found),
         "figure2": [
             {"beta": point.beta, "lambda": point.lambda_c, "value": found.value(trial)}
             for point, trial in found.points
@@ -157,7 +155,14 @@ def _numbers(settings: Settings, found: _Found) -> dict[str, Any]:
     }
 
 
-def _row(one: Summary) -> dict[str, Any]:
+def _row(one: Summary, found: _Found, settings: Settings) -> dict[str, Any]:
+    """Of an ablation with its difference to the whole head, if that has numbers."""
+    whole = next(
+        (w for w in found.summaries if w.entry.head == one.entry.head and not w.entry.without), None
+    )
+    gap = low = high = None
+    if one.entry.without and whole is not None and not whole.missing:
+        gap, low, high = difference(whole, one, settings.evaluate.confidence)
     return {
         "head": one.entry.head,
         "without": one.entry.without,
@@ -166,9 +171,23 @@ def _row(one: Summary) -> dict[str, Any]:
         "half_over_seeds": dict(one.half),
         "low": one.low,
         "high": one.high,
+        "difference": {"value": gap, "low": low, "high": high},
         "ap": {label: values.tolist() for label, values in one.per_class.items()},
         **{name: one.numbers[name] for name in ("n_evaluated", "n_dropped", "cache_key")},
         "trials": list(one.keys),
+    }
+
+
+def _cell(found: _Found) -> dict[str, Any] | None:
+    """What a cell of the figure rests on, by the first that has a value."""
+    if not found.shown:
+        return None
+    known = found.shown[0].measured(found.split)
+    main = found.main.name
+    return {
+        "measure": main,
+        "n_evaluated": known["n_evaluated"],
+        "half_interval": (known[f"{main}_high"] - known[f"{main}_low"]) / 2,
     }
 
 
@@ -197,52 +216,24 @@ def _write_page(
     )
 
 
-# ---- figure --------------------------------------------------------------------------------
+# ---- files of the figure ------------------------------------------------------------------
 
 
-def _figure_section(settings: Settings, found: _Found, folder: Path) -> Section:
-    """HugMe's Figure 2, which is written beside its numbers: the main measure over beta and
-    lambda."""
+def _write_figure(result: Mapping[str, Any], main: str, folder: Path) -> None:
+    """HugMe's Figure 2 as pictures, and its numbers beside; nothing where no point has a value."""
     from pipelines.studies import figures
 
-    figure, framed = _figure(found)
+    if (found := table_figures.sensitivity(result)) is None:
+        return
     for ending in ("svg", "pdf", "png"):
-        figures.save(figure, folder / f"figure2.{ending}")
-    values = [(point, found.value(trial)) for point, trial in found.points]
+        figures.save(found[1], folder / f"figure2.{ending}")
     rows = [
-        [f"{point.beta:g}", f"{point.lambda_c:g}", "" if value is None else f"{value:.6f}"]
-        for point, value in values
+        [
+            f"{point['beta']:g}",
+            f"{point['lambda']:g}",
+            "" if point["value"] is None else f"{point['value']:.6f}",
+        ]
+        for point in result["figure2"]
     ]
-    columns = ["beta", "lambda", found.main.name]
-    rendering.write_csv(Table("figure2", "Figure 2", columns, rows), folder / "figure2.csv")
-    main, scale = found.main.name, Scale.of(found.main.name)
-    known = found.shown[0].measured(found.split)
-    width = (known[f"{main}_high"] - known[f"{main}_low"]) / 2
-    frame = "The frame is the paper's choice. " if framed else ""
-    caption = (
-        f"HugMe over β, the weight of its classifier against the label view, and λ, that of L_C "
-        f"against L_DC; one fit a cell, seed {settings.tables.seeds[0]}, N "
-        f"{known['n_evaluated']:,}. {frame}A cell's {settings.evaluate.confidence:.0%} interval "
-        f"over pictures is about ± {scale.number(width, unit=scale.unit)}."
-    )
-    return Section("Figure 2: how HugMe depends on β and λ", figures=[(caption, figure)])
-
-
-def _figure(found: _Found) -> "tuple[Figure, bool]":
-    """The map, and whether the paper's choice is framed in it."""
-    from pipelines.studies import figures
-
-    scale = Scale.of(found.main.name)
-    steps = sorted({point.beta for point, _ in found.points})
-    grid = np.full((len(steps), len(steps)), np.nan)
-    for point, trial in found.points:
-        value = found.value(trial)
-        if value is not None:
-            grid[steps.index(point.lambda_c), steps.index(point.beta)] = scale.factor * value
-    beta, lambda_c = paper.CHOSEN
-    framed = beta in steps and lambda_c in steps
-    mark = (steps.index(lambda_c), steps.index(beta)) if framed else None
-    ticks = [f"{step:g}" for step in steps]
-    heading = f"{found.main.name} on {found.split}{scale.unit}"
-    figure = figures.heat_map(grid, ("β", ticks), ("λ", ticks), heading, mark, found.main.more)
-    return figure, framed
+    table = Table("figure2", "Figure 2", ["beta", "lambda", main], rows)
+    rendering.write_csv(table, folder / "figure2.csv")

@@ -1,5 +1,6 @@
 """emocache report on the real run."""
 
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -122,3 +123,42 @@ def test_the_report_asks_those_of_the_worst_answers(workplace):
     assert held["depth"]["said"].endswith("UNTRAINED")
     none = load(workplace / "params.yaml", ["report.what_if=0"])
     assert gather(none, Results()).gallery.what_if is None
+
+
+def test_other_runs_and_the_papers_tables_stand_in_the_same_page(workplace, emocache):
+    """The same results once more as another run, and tables of two rows and one point."""
+    shutil.copytree("results", "again")
+    digest = Index.read(workplace / "features").digest()
+    row = {"head": "hugme", "measure": "mAP", "n_evaluated": 7}
+    tables = {
+        "dataset": "emotic", "note": "made numbers", "split": "test", "seeds": [0],
+        "confidence": 0.95, "index": digest, "untrained": ["a made network"],
+        "rows": [
+            {**row, "without": "", "difference": dict.fromkeys(("value", "low", "high"))},
+            {**row, "without": "depth", "difference": {"value": -0.1, "low": -0.2, "high": 0.1}},
+        ],
+        "cell": {"measure": "mAP", "n_evaluated": 7, "half_interval": 0.1},
+        "figure2": [{"beta": 0.5, "lambda": 0.8, "value": 0.3}],
+    }  # fmt: skip
+    folder = workplace / "mine"
+    folder.mkdir()
+    (folder / "tables.json").write_text(json.dumps(tables))
+    asked = ("report", "--set", "report.people=1", "--set", "report.tables=mine")
+    done = emocache(*asked, "--set", "report.beside=[again]")
+    assert done.code == 0, done.said
+    text = (workplace / "results" / "report.html").read_text()
+    titles = ["Runs", "Differences", "Labels: B less A", "What each part is worth", "Figure 2"]
+    places = [text.index(f'<h2 id="s{n}-title">{title}') for n, title in enumerate(titles, 1)]
+    assert places == sorted(places)
+    for n in range(1, 6):
+        assert f'<a href="#s{n}">' in text
+    assert "no difference shown" in text and "made numbers" in text
+    assert "UNTRAINED a made network" in text
+    other = {**tables, "index": "0" * 64}
+    (folder / "tables.json").write_text(json.dumps(other))
+    refused = emocache(*asked)
+    assert refused.code == 1 and "emocache tables" in refused.said and digest[:12] in refused.said
+    (folder / "tables.json").unlink()
+    assert "tables.json cannot be shown" in emocache(*asked).said
+    gone = emocache("report", "--set", "report.beside=[nowhere]")
+    assert gone.code == 1 and "nowhere" in gone.said

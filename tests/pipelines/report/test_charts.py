@@ -93,7 +93,7 @@ def test_a_label_that_never_varies_has_no_correlation():
 
 
 def test_labels_go_together_as_counted_one_by_one():
-    """Four persons; nobody has fear, and nobody is predicted to have joy."""
+    """Four persons; nobody has fear, and joy is not decided."""
     true = np.array([[1, 1, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]])
     score = np.array([[0.9, 0.9, 0.3], [0.9, 0.1, 0.7], [0.2, 0.9, 0.1], [0.9, 0.6, 0.1]])
     scores = Scores(
@@ -110,8 +110,13 @@ def test_labels_go_together_as_counted_one_by_one():
     assert values(true) == {(0, 1): pytest.approx(2 / 3), (1, 0): pytest.approx(2 / 3)}
     assert values(predicted) == {(0, 2): third, (2, 0): 1.0}
     assert true["sign"] == "→" and true["top"] == predicted["top"] == 1.0
-    # Known in both: what awe says of joy (2/3, 0) and of fear (0, 1/3).
-    assert found["gap"] == pytest.approx((2 / 3 + 1 / 3) / 2)
+    assert math.isnan(found["gap"])  # no two labels occur in both
+    found = charts.cooccurrences(scores, [0.5, 0.5, 0.6])
+    # Predicted are awe to persons 0, 1 and 3, joy to 0, 2 and 3, fear to 1.
+    assert values(found["matrices"][1]) == {
+        (0, 1): pytest.approx(2 / 3), (0, 2): third, (1, 0): pytest.approx(2 / 3), (2, 0): 1.0
+    }  # fmt: skip
+    assert found["gap"] == pytest.approx(0)  # of awe and joy alone
     alone = charts.cooccurrences(scores, [math.nan] * 3)
     assert len(alone["matrices"]) == 1 and math.isnan(alone["gap"])
 

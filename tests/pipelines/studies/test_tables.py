@@ -11,6 +11,7 @@ import pytest
 from cache.errors import DataError, SettingsError
 from cache.statuses import STATUS
 from pipelines.settings import Tables
+from pipelines.studies import table_figures
 from pipelines.studies.paper import ABLATIONS, Papers, entries, grid, published
 from pipelines.studies.paper_tables import NAMES
 from pipelines.studies.summary import Entry, Summary, difference, half_width, summarise
@@ -184,6 +185,28 @@ def test_the_figure_has_its_numbers_beside(made_tables):
         assert (folder / f"figure2.{ending}").stat().st_size > 1000
     page = (folder / "tables.html").read_text()
     assert "made-up labels" in page and "UNTRAINED depth: made" in page and "<svg" in page
+
+
+def test_the_pictures_of_the_parts_are_the_differences_of_the_tables(made_tables):
+    _, folder = made_tables
+    kept = json.loads((folder / "tables.json").read_text())
+    ablations, map_ = table_figures.sections(kept)
+    assert [caption.split()[0] for caption, _ in ablations.figures] == ["hugme", "rrla"]
+    (caption, figure), _ = ablations.figures
+    assert "mean of 2 seeds" in caption and "Left of 0 the part helps" in caption
+    (plane,) = figure.axes
+    names = [text.get_text() for text in plane.get_yticklabels()]
+    dots = [line for line in plane.lines if line.get_marker() == "o"]
+    drawn = {name: float(dot.get_xdata()[0]) for name, dot in zip(names, dots, strict=True)}
+    third = {line[0]: line for line in csv.reader((folder / "table3.csv").read_text().splitlines())}
+    for part in HUGME:
+        said = third[f"without {NAMES.get(part, part)}"][3].replace("−", "-")
+        assert drawn[f"without {part}"] == pytest.approx(float(said), abs=0.0051)
+    values = [drawn[name] for name in names]
+    assert values == sorted(values)
+    assert map_.title.startswith("Figure 2") and map_.figures[0][0].startswith("HugMe over")
+    none = {**kept, "rows": [row for row in kept["rows"] if not row["without"]], "cell": None}
+    assert table_figures.sections(none) == []
 
 
 def test_a_second_run_fits_only_what_changed(asked, fits):

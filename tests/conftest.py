@@ -24,7 +24,10 @@ CHECKED = [
     *(f"train.{name}" for name in ("checkpoint", "data", "explain", "fit", "head", "heads")),
     *(
         f"train.{name}"
-        for name in ("labels", "layers", "losses", "metrics", "ridge", "run", "scores")
+        for name in (
+            *("export", "labels", "layers", "losses", "metrics", "ridge", "run", "scores"),
+            "whatif",
+        )
     ),
     *(
         f"train.uniemox.{name}"

@@ -265,7 +265,7 @@ def _mean(model: Any, name: str, values: Float[Tensor, "B *W"]) -> Float[Tensor,
     see = getattr(model, "see", None)
     if not isinstance(see, Standardise) or name not in see.names:
         return values.new_zeros(values.shape[1:])
-    return see.get_buffer(f"{name.replace('.', '_')}_mean")
+    return see.mean(name)
 
 
 def _parts(model: Any) -> Iterator[nn.Module]:

@@ -28,6 +28,10 @@ class Standardise(nn.Module):
             self.get_buffer(_plain(name, "mean")).copy_(mean)
             self.get_buffer(_plain(name, "deviation")).copy_(deviation)
 
+    def mean(self, name: str) -> Float[Tensor, " W"]:
+        """What a view is standardised by: zeros before `measure`."""
+        return self.get_buffer(_plain(name, "mean"))
+
     def forward(self, name: str, batch: Batch) -> Tensor:
         """(B, W), or (B, k, W) of objects; zeros where there is no face or object."""
         view, _, array = name.partition(".")

@@ -130,7 +130,8 @@ class Answering(ABC):
         try:
             answer = self.answer(path, boxes)
         except images.PictureError as error:
-            return {**result, "status": error.status, "reason": error.reason}
+            more = ": name the pictures in it, as FOLDER/*.jpg" if path.is_dir() else ""
+            return {**result, "status": error.status, "reason": error.reason + more}
         result |= answer.result(self.finds.score)
         if overlay is not None and answer.marks:
             held = BytesIO()

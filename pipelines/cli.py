@@ -47,6 +47,10 @@ for command in (
     app.command()(command)
 app.add_typer(cache.app, name="cache")
 INTERRUPTED = 130
+GO_ON = {  # commands that keep what they have done
+    *("prepare", "extract", "repair", "train", "sweep", "tune", "tables", "crossval"),
+    *("pretrain", "finetune", "demo"),
+}
 
 
 def _version(asked: bool) -> None:
@@ -80,7 +84,9 @@ def main() -> None:
         sys.exit(1)
     except SystemExit as end:
         if end.code == INTERRUPTED:  # typer makes this of Ctrl-C
-            err.print("stopped; what was committed stays, run the same command to go on")
+            goes_on = GO_ON & set(sys.argv[1:3])
+            more = "; what was committed stays, run the same command to go on" if goes_on else ""
+            err.print(f"stopped{more}")
         raise
 
 

@@ -1,7 +1,9 @@
 """A fitted head on disk: head.safetensors and head.json, no pickle."""
 
 import hashlib
+import inspect
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from train.heads import get_head
 from train.settings import Train
 
 FORMAT = 3
+log = logging.getLogger("train")
 
 
 def save_head(
@@ -31,7 +34,8 @@ def save_head(
     """Write the head and all it needs to be used again; gives what head.json holds.
 
     labels, object classes, view keys with their parts, and weights come from the features it was
-    fitted on; `about` adds plain JSON values (seed, kept epoch, ...). Same head, same bytes.
+    fitted on; code is the hash of the file that the head's class stands in; `about` adds plain JSON
+    values (seed, kept epoch, ...). Same head, same bytes.
     """
     tensors = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
     data = save_tensors(tensors)
@@ -39,6 +43,7 @@ def save_head(
         **(about or {}),
         "format": FORMAT,
         "head": settings.head,
+        "code": code_of(settings.head),
         "settings": settings.model_dump(mode="json"),
         "spec": model.spec,
         "dataset": features.dataset,
@@ -67,9 +72,14 @@ def save_head(
 def load_head(folder: Path | str, device: torch.device | str = "cpu") -> tuple[Any, dict[str, Any]]:
     """The head in evaluation mode, and what head.json says of it.
 
-    Raises CacheError when a file is absent, damaged or of a newer format.
+    Warns where the file of the head's class is not what it was then: the same weights may score
+    otherwise. Raises CacheError when a file is absent, damaged or of a newer format.
     """
     folder = Path(folder)
+    if not folder.exists():
+        raise CacheError(
+            f"there is no folder {folder}: run `emocache train` first, or name one that is there"
+        )
     about, weights = folder / "head.json", folder / "head.safetensors"
     for path in (about, weights):
         if not path.exists():
@@ -86,9 +96,25 @@ def load_head(folder: Path | str, device: torch.device | str = "cpu") -> tuple[A
             f"{weights} is not the file that {about} describes: run `emocache train` again"
         )
     settings = Train.model_validate(info["settings"])
+    if info.get("code") and info["code"] != code_of(info["head"]):
+        log.warning(
+            "the code of the head %s has changed since %s was fitted: the same weights may score "
+            "otherwise; `emocache train` fits it anew",
+            info["head"],
+            folder,
+        )
     model = get_head(info["head"])(settings, **info["spec"])
     model.load_state_dict(load_tensors(data))
     return model.to(device).eval(), info
+
+
+def code_of(head: str) -> str:
+    """SHA-256 of the source file of this head's class, whatever its line ends; "" where there is
+    none. What the file imports does not count."""
+    source = inspect.getsourcefile(get_head(head))
+    if source is None:
+        return ""
+    return hashlib.sha256(Path(source).read_text("utf-8").encode()).hexdigest()
 
 
 def fitted_key(info: Mapping[str, Any], index: str) -> str:

@@ -14,22 +14,35 @@ RESAMPLES = 1000
 
 def content(data: ReportData, kind: LabelKind) -> dict[str, Any] | None:
     """What the page says of calibration; `no`: why it says nothing, for a head whose scores are no
-    probabilities. None for distributions, of which nothing is decided."""
+    probabilities. None for distributions, of which nothing is decided. Of many labels those that no
+    training person had stay out: the head says about 0 of them to everybody, which flatters it."""
     if kind == "distribution":
         return None
     score = np.asarray(data.scores.y_score)
     if why := _squared(data.head, kind) or no_probabilities(score, kind):
         return {"no": f"The scores of {data.head} are no probabilities ({why})"}
     confidence = data.metrics[data.split]["confidence"]
+    known = np.array(
+        [kind == "single" or data.learned is None or name in data.learned for name in data.labels]
+    )
+    if not known.any():
+        return {"no": f"No training person of {data.head} had any of the labels"}
     found = calibration(
-        data.scores.y_true,
-        score,
+        data.scores.y_true[:, known],
+        np.ascontiguousarray(score[:, known]),  # sums of columns round as those of the whole
         data.scores.resampled,
         kind,
         resamples=RESAMPLES,
         confidence=confidence,
     )
-    return {"no": "", "confidence": confidence, **values(found, data.labels, kind)}
+    labels = [name for name, one in zip(data.labels, known, strict=True) if one]
+    left_out = len(data.labels) - len(labels)
+    return {
+        "no": "",
+        "confidence": confidence,
+        "left_out": left_out,
+        **values(found, labels, kind),
+    }
 
 
 def values(found: Calibration, labels: Any, kind: LabelKind) -> dict[str, Any]:

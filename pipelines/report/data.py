@@ -69,6 +69,7 @@ class ReportData:
     graphs: Mapping[str, np.ndarray] = field(default_factory=dict)
     places: Mapping[int, str] = field(default_factory=dict)
     terms: Terms = PEOPLE
+    learned: Sequence[str] | None = None  # labels that a training person had; None: not known
     looks: Sequence[Look] = ()  # where the encoders of scene and body looked, of some persons
     no_looks: str = ""  # why not, where one would expect them
     sides: tuple[str, str] = ("the first side", "the second")  # what is transported, and to where
@@ -164,6 +165,9 @@ def gather(settings: Settings, results: Results, progress: Progress = silent) ->
         graphs=seen.graphs,
         places={row: place_of(index, row) for row in furthest.person_rows.tolist()},
         terms=terms,
+        learned=[label for label, count in info["positives"].items() if count]
+        if "positives" in info
+        else None,
         looks=looks,
         no_looks=no_looks,
         studies=studies_of(settings, index, results),

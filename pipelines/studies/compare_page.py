@@ -120,8 +120,8 @@ def tests_table(found: Mapping[str, Any]) -> Table:
     columns = ["run", "measure", first["name"], "run", "difference", "interval", "p"]
     notes = [
         f"Percent differ in points. p by paired bootstrap, never below 2 / "
-        f"({found['resamples']:,} + 1); p (Holm) is adjusted for the {len(rows)} tests of this "
-        "table. The verdict goes by it and the interval.",
+        f"({found['resamples']:,} + 1); p (Holm) is adjusted for all tests of this table. The "
+        "verdict goes by it and the interval.",
     ]
     return Table("tests", "", [*columns, "p (Holm)", "verdict"], rows, notes, groups)
 
@@ -159,7 +159,8 @@ def labels_table(found: Mapping[str, Any], run: str) -> Table:
 
 
 def figure_of(found: Mapping[str, Any], run: str) -> "Figure":
-    """The differences of each label as dots with intervals, the greatest gain on top."""
+    """The differences of each label that has one as dots with intervals, the greatest gain on
+    top."""
     from pipelines.studies.figures import differences
 
     what = _of_labels(found)
@@ -173,7 +174,7 @@ def figure_of(found: Mapping[str, Any], run: str) -> "Figure":
             ),
         )
         for row in found["per_label"]
-        if row["run"] == run
+        if row["run"] == run and row["difference"] is not None
     ]
     if not what.more:
         rows.sort(key=lambda row: (math.isnan(row[1]), row[1]))
@@ -185,11 +186,14 @@ def _by_label(found: Mapping[str, Any]) -> list[Section]:
     sections = []
     first, *others = found["runs"]
     for run in others:
+        tested = sum(
+            row["run"] == run["name"] and row["low"] is not None for row in found["per_label"]
+        )
         caption = (
             f"{run['name']} ({run['head']}) less {first['name']} ({first['head']}), each label "
             f"with its {found['confidence']:.0%} interval. Filled: the interval leaves out 0, "
-            "better in blue and worse in red; hollow: it does not. Of "
-            f"{len(found['labels'])} labels about one in twenty is filled by chance."
+            f"better in blue and worse in red; hollow: it does not. Of {tested} labels about one "
+            "in twenty is filled by chance."
         )
         sections.append(
             Section(

@@ -222,6 +222,9 @@ def test_a_stop_says_that_work_is_kept(emocache, folder, monkeypatch):
     monkeypatch.setattr(stages, "prepare", stopped)
     done = emocache("prepare")
     assert done.code == 130 and "what was committed stays" in done.err
+    monkeypatch.setattr(stages, "report", stopped)
+    done = emocache("report")  # which keeps nothing
+    assert done.code == 130 and done.err.strip() == "stopped"
 
 
 def test_the_installed_command_refuses_without_a_traceback(tmp_path):

@@ -1,4 +1,7 @@
+import hashlib
+import importlib.util
 import json
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -57,9 +60,41 @@ def test_ablated_heads_come_back_too(tmp_path, without):
     assert torch.equal(loaded(features.batch(rows)).scores, model(features.batch(rows)).scores)
 
 
+def test_a_head_whose_code_has_changed_is_named(tmp_path, fitted, caplog):
+    """Its class, registered in a file of its own, is edited after the fit."""
+    file = tmp_path / "mine.py"
+    text = """
+from train.heads import register
+from train.heads.mlp import Mlp
+
+@register("mine_%d")
+class Mine(Mlp):
+    pass
+"""
+    name = f"mine_{id(tmp_path)}"
+    file.write_bytes(text.replace("mine_%d", name).encode())
+    spec = importlib.util.spec_from_file_location(name, file)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    features = made.features(persons=64)
+    settings = made.settings(epochs=1, head=name)
+    info = save_head(tmp_path / "head", fit(features, settings).model, settings, features, {})
+    assert info["code"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))  # checked out elsewhere
+    load_head(tmp_path / "head")
+    assert not caplog.records
+    file.write_text(file.read_text() + "# and more\n")
+    load_head(tmp_path / "head")
+    (said,) = [one.getMessage() for one in caplog.records]
+    assert f"the code of the head {name} has changed" in said and str(tmp_path / "head") in said
+
+
 def test_absent_damaged_and_newer_heads_are_refused(tmp_path, fitted):
     with pytest.raises(CacheError, match="emocache train"):
         load_head(tmp_path)
+    with pytest.raises(CacheError, match="there is no folder"):
+        load_head(tmp_path / "misspelt")
     save_head(tmp_path, *fitted, {})
     weights, about = tmp_path / "head.safetensors", tmp_path / "head.json"
     data = bytearray(weights.read_bytes())

@@ -129,6 +129,21 @@ def test_it_is_said_which_way_probabilities_err(pull, says):
     assert says in calibration.values(found, ("a", "b"), "multi")["says"]
 
 
+def test_labels_that_no_training_person_had_stay_out(of_kind, written):
+    data = of_kind("multi")
+    some = data.labels[3:9]
+    found = calibration.content(replace(data, learned=some), "multi")
+    alone = measured(
+        data.scores.y_true[:, 3:9], data.scores.y_score[:, 3:9], data.scores.resampled, "multi",
+        resamples=50,
+    )  # fmt: skip
+    assert found["error"] == pytest.approx(alone.pooled.error) and found["left_out"] == 20
+    assert sorted(row["label"] for row in found["rows"]) == sorted(some)
+    assert "but for 20 labels that no training person had" in written(found).read_text()
+    assert calibration.content(data, "multi")["left_out"] == 0
+    assert calibration.content(replace(data, learned=()), "multi")["no"]
+
+
 def test_browser_draws_a_point_a_bin_and_a_row_a_label_in_both_schemes(of_kind, written, browser):
     page = written(calibration.content(of_kind("multi"), "multi"))
     opened = at(browser, page)

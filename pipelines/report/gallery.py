@@ -160,7 +160,9 @@ def everybody(
     wanted = [] if index.modalities else _shown_first(gallery)
     count = len(asked) + min(len(wanted), settings.report.thumbnails)
     if len(asked):
-        found = what_if(opened, gallery.rows, seen, asked, lambda done, _: progress(done, count))
+        found = what_if(
+            opened, gallery.rows, seen.objects_of, asked, lambda done, _: progress(done, count)
+        )
         gallery = replace(gallery, what_if=found)
     return _with_thumbnails(
         gallery, wanted, settings, lambda done, _: progress(len(asked) + done, count)

@@ -1,5 +1,6 @@
 """What the head would say of persons without a view or an object, for their cards in the report."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -7,8 +8,7 @@ import numpy as np
 
 from cache.progress import Progress, silent
 
-if TYPE_CHECKING:  # these load torch
-    from pipelines.report.gallery import Seen
+if TYPE_CHECKING:  # it loads torch
     from train.run import Opened
 
 BATCH = 64  # persons between two steps of the progress bar
@@ -19,7 +19,7 @@ class WhatIf:
     """Scores of M persons of a gallery, C labels. asked (M,): their places among all its persons.
 
     without_view (M, V, C): without each of `views` alone. without_object: without each single
-    object, those of person m being first[m] to first[m + 1], in the order of `Seen`; first
+    object, those of person m being first[m] to first[m + 1], in the order of `objects_of`; first
     (M + 1,).
     """
 
@@ -33,12 +33,13 @@ class WhatIf:
 def what_if(
     opened: "Opened",
     rows: np.ndarray,
-    seen: "Seen",
+    objects_of: Callable[[int], np.ndarray],
     asked: np.ndarray,
     progress: Progress = silent,
 ) -> WhatIf:
     """What the head would say of the persons at these places (M,) among all of a gallery, whose
-    rows in the index are `rows` (N,), of whom it saw `seen`; see `train.whatif.singles`."""
+    rows in the index are `rows` (N,); objects_of: see `Seen`. What is taken away, and how, stands
+    at `train.whatif`."""
     import torch
 
     from train.whatif import singles
@@ -52,7 +53,7 @@ def what_if(
         views = found.views
         without_view.append(found.without_view)
         for place, scores in zip(some, found.without_object, strict=True):
-            numbers = seen.objects_of(place)
+            numbers = objects_of(int(place))
             without_object.append(scores[numbers])
             counts.append(len(numbers))
         progress(start + len(some), len(asked))

@@ -90,7 +90,9 @@ def test_each_person_is_asked_without_each_view_and_each_object(workplace, monke
     seen = together([opened.explain(rows.tolist())])
     places = np.array([5, 0, 3, 1, 2])
     steps = []
-    found = what_if(opened, rows, seen, places, lambda done, total: steps.append((done, total)))
+    found = what_if(
+        opened, rows, seen.objects_of, places, lambda done, total: steps.append((done, total))
+    )
     assert steps == [(4, 5), (5, 5)] and found.asked.tolist() == places.tolist()
     assert found.views == ("body", "head", "objects", "depth", "scene")
     some = 0

@@ -74,9 +74,10 @@ WITHOUT = {"L1": ["similarity", "image", "person"], "L1 + L3": ["similarity", "p
 # ---- COCO ----------------------------------------------------------------------------------------
 
 
-def coco_table(folder: Path) -> int:
-    """persons.jsonl of COCO's pictures with people, the pictures linked beside; how many."""
-    lines, number = [], 0
+def coco_table(folder: Path, most: int | None = None) -> int:
+    """persons.jsonl of COCO's pictures with people, the pictures linked beside; how many. most: of
+    train, none for all."""
+    lines, number, trained = [], 0, 0
     for part in ("train2017", "val2017"):
         path = COCO / f"annotations/instances_{part}.json"
         if not path.exists():
@@ -92,7 +93,10 @@ def coco_table(folder: Path) -> int:
             people = [box for name, box in some if name == "person" and box[2] * box[3] > 32**2]
             if not people or not (COCO / part / picture["file_name"]).exists():
                 continue
+            if trained == most:
+                break
             number += 1
+            trained += number % HELD_OUT != 0
             seen = list(dict.fromkeys(name for name, _ in some))
             for x, y, width, height in people:
                 lines.append(
@@ -294,7 +298,7 @@ def working_in(folder: Path) -> Iterator[None]:
 def of_epoch(place: Path, pictures: int, rounds: int) -> dict[str, Any]:
     """Seconds of an epoch of a tiny student at 224, with cached teachers and with CLIP ViT-B/16
     in the loop, alternately."""
-    coco_table(place / "data")
+    coco_table(place / "data", pictures)  # no more than are read have to be extracted
     settings = settings_of(
         place,
         [

@@ -146,8 +146,10 @@ def test_another_learning_rate_reruns_the_head_and_loads_no_network(clone, no_ne
 
 def test_an_experiment_in_a_folder_of_its_own_reruns_the_head_only(clone, no_networks):
     """`dvc exp run --temp` takes the features from DVC's cache; needs dvc.lock in git."""
-    done = dvc(clone, "exp", "run", "--temp", "-S", "train.lr=7e-4", "report", first=[no_networks])
-    assert ran(done) == ["train", "evaluate", "report"]
+    done = dvc(
+        clone, "exp", "run", "--temp", "-S", "train.lr=7e-4", "evaluate", first=[no_networks]
+    )
+    assert ran(done) == ["train", "evaluate"]
     shown = json.loads(dvc(clone, "exp", "show", "--json").out)
     rates = re.findall(r'"lr": "?([\d.e-]+)', json.dumps(shown))
     assert {float(rate) for rate in rates} >= {0.002, 7e-4}

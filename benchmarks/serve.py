@@ -1,7 +1,8 @@
 """`emocache serve` under load: the real server as a process of its own, with a head fitted on the
 demo's made-up scenes.
 
-    python benchmarks/serve.py [--scenes 24] [--requests 200] [--again 50] [--hostile 100] [--json]
+    python benchmarks/serve.py [--scenes 24] [--requests 200] [--again 50] [--hostile 100]
+                               [--among 20] [--json]
 
 alone     single requests one after another: what a picture takes when nobody else asks
 load      `--requests` requests at the same moment; who is sent away (503) asks again after the
@@ -9,7 +10,8 @@ load      `--requests` requests at the same moment; who is sent away (503) asks 
           try to its answer, waiting for its turn in them
 hostile   `--hostile` uploads that are no pictures, or no uploads: empty, text, truncated, promising
           60,000 x 60,000 pixels, more pixels or bytes than allowed, random bytes, broken forms,
-          foreign hosts and origins; 20 good pictures go among them. All must be refused (4xx)
+          foreign hosts and origins; `--among` good pictures go among them. All of the hostile
+          ones must be refused (4xx)
 again     `--again` more good requests: whether it still answers, and whether memory has grown
 
 Memory is what the server's process holds (resident), asked five times a second.
@@ -41,7 +43,6 @@ START = (
     "from pipelines.process import settle; settle(); import typer; "
     "from pipelines.commands.serve import serve; typer.run(serve)"
 )
-AMONG = 20  # good pictures among the hostile uploads
 TRIES = 200  # of a request that is sent away
 PACKAGES = ["fastapi", "starlette", "uvicorn", "torch", "pillow"]
 
@@ -182,7 +183,7 @@ def bad_pictures(good: bytes) -> dict[str, bytes]:
     }
 
 
-async def hostile(url: str, pictures: list[bytes], count: int) -> dict[str, Any]:
+async def hostile(url: str, pictures: list[bytes], count: int, among: int) -> dict[str, Any]:
     """So many bad uploads at the same moment, and good ones among them."""
     bad = bad_pictures(pictures[0])
     post = f"{url}/api/predict"
@@ -215,9 +216,9 @@ async def hostile(url: str, pictures: list[bytes], count: int) -> dict[str, Any]
             await asyncio.sleep(float(answer.headers["retry-after"]))
         return name, "503"
 
-    async with client_of(count + AMONG) as client:
-        among = [ask(client, url, pictures[n % len(pictures)]) for n in range(AMONG)]
-        found = await asyncio.gather(*(one(n, client) for n in range(count)), *among)
+    async with client_of(count + among) as client:
+        good = [ask(client, url, pictures[n % len(pictures)]) for n in range(among)]
+        found = await asyncio.gather(*(one(n, client) for n in range(count)), *good)
     bad_ones, good_ones = found[:count], found[count:]
     by_kind: dict[str, Counter[str]] = {}
     for name, status in bad_ones:
@@ -227,7 +228,7 @@ async def hostile(url: str, pictures: list[bytes], count: int) -> dict[str, Any]
         "statuses": dict(Counter(status for _, status in bad_ones)),
         "by_kind": {name: dict(of) for name, of in by_kind.items()},
         "refused": sum(status.startswith("4") for _, status in bad_ones),
-        "good_among_them": AMONG,
+        "good_among_them": among,
         "good_answered": sum(one["statuses"][-1] == "200" for one in good_ones),
     }
 
@@ -248,7 +249,9 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
             result["what_if"] = asyncio.run(what_if(server.url, pictures[0]))
             result["load"] = asyncio.run(at_once(server.url, pictures, asked.requests))
             memory["after load"] = server.memory()
-            result["hostile"] = asyncio.run(hostile(server.url, pictures, asked.hostile))
+            result["hostile"] = asyncio.run(
+                hostile(server.url, pictures, asked.hostile, asked.among)
+            )
             memory["after hostile"] = server.memory()
             result["again"] = asyncio.run(at_once(server.url, pictures, asked.again))
             memory["after again"] = server.memory()
@@ -268,6 +271,7 @@ def main() -> None:
     parser.add_argument("--alone", type=int, default=10)
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--hostile", type=int, default=100)
+    parser.add_argument("--among", type=int, default=20)
     parser.add_argument("--again", type=int, default=50)
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     asked = parser.parse_args()

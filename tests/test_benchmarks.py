@@ -32,7 +32,7 @@ def test_soak_every_bad_picture_is_a_row_with_its_reason():
 @pytest.mark.slow
 def test_sweep_gives_each_way_and_the_same_head_by_both():
     found = run(
-        *("sweep.py", "--heads", "2", "--persons", "60", "--epochs", "2"),
+        *("sweep.py", "--heads", "2", "--persons", "20", "--epochs", "2"),
         *("--alone", "1", "--device", "cpu"),
     )
     assert found["K"] == [2] and found["measured_on"] == [1]
@@ -47,7 +47,7 @@ def test_sweep_gives_each_way_and_the_same_head_by_both():
 @pytest.mark.slow
 def test_tables_counts_every_fit_and_runs_them():
     found = run(
-        *("tables.py", "--persons", "60", "--heads", "kosti,ml_gcn", "--seeds", "2"),
+        *("tables.py", "--persons", "20", "--heads", "kosti,ml_gcn", "--seeds", "2"),
         *("--run", "--device", "cpu"),
     )
     assert [(one["head"], one["fits"]) for one in found["shapes"]] == [("kosti", 2), ("ml_gcn", 2)]
@@ -66,7 +66,10 @@ def test_prepare_gives_seconds_and_memory_of_each_way():
 @pytest.mark.slow
 def test_uniemox_splits_an_epoch_into_its_parts():
     shared("data/coco/coco_mini")
-    found = run("uniemox.py", "--parts", "epoch", "step", "--pictures", "8", "--rounds", "1")
+    found = run(
+        *("uniemox.py", "--parts", "epoch", "step", "--pictures", "8", "--rounds", "1"),
+        *("--batch", "2"),
+    )
     seconds = found["epoch"]["seconds"]
     assert seconds["cached: teacher"] == 0 < seconds["in the loop: teacher"]
     for way in ("cached", "in the loop"):
@@ -82,3 +85,15 @@ def test_report_gives_its_size_and_seconds():
         pytest.skip("needs chromium and chromedriver (Debian: chromium chromium-driver)")
     found = run("report.py", "--persons", "200", "--pictures", "60", "--rounds", "1")
     assert found["thumbnails"] == 60 and found["MB"] < 5 and found["open_s"] > 0
+
+
+@pytest.mark.slow
+def test_serve_answers_every_good_request_and_refuses_every_bad_one():
+    found = run(
+        *("serve.py", "--scenes", "12", "--alone", "2", "--requests", "8"),
+        *("--hostile", "30", "--among", "2", "--again", "2"),
+    )
+    assert (found["alone"]["answered"], found["load"]["answered"]) == (2, 8)
+    assert found["hostile"]["refused"] == 30 and found["again"]["answered"] == 2
+    assert found["hostile"]["good_answered"] == found["hostile"]["good_among_them"] == 2
+    assert found["still_answers"] and found["ended_with"] == 0

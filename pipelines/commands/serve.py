@@ -19,7 +19,9 @@ def serve(
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="serve.port; 0: any that is free.")
     ] = None,
-    head: Annotated[Path, typer.Option(help="The trained head.")] = HERE.head,
+    head: Annotated[
+        Path, typer.Option(help="The trained head, or a folder of `export`.")
+    ] = HERE.head,
     set_: Set = [],
     file: Params = PARAMS,
     as_json: Json = False,

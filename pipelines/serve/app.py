@@ -4,7 +4,9 @@ GET  /                   the page
 GET  /api/about          the head, what it rests on, what it can be asked
 POST /api/predict        one picture -> its people
 POST /api/predict/batch  several pictures -> a result each
-POST /api/what-if        a person of a picture that is kept, without some of what the head saw
+GET  /api/persons        the persons of the cache that the head was fitted on, by split
+GET  /api/persons/{row}  one of them, by what is stored of it
+POST /api/what-if        a person of any of these, without some of what the head saw
 GET  /healthz, /docs, /openapi.json
 """
 
@@ -14,34 +16,43 @@ import hashlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib import resources
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import ClientDisconnect
 
-from cache.errors import DataError, SettingsError
+from cache.errors import CacheError, DataError, SettingsError
 from extract import images
 from pipelines.serve import schema
 from pipelines.serve.desk import SHOWS, Desk
 from pipelines.serve.guard import LOOPBACK, POLICY, Guard
 from pipelines.serve.line import Busy, Line
-from pipelines.serve.uploads import Upload, limited, pictures_of, wished
+from pipelines.serve.uploads import Upload, check_parser, limited, pictures_of, wished
 from pipelines.studies.page import warnings_of
 
 T = TypeVar("T")
 
 QUESTION = 65_536  # bytes of a question, at most
 LATER = "5"  # seconds after which one who was sent away may ask again
+SHOW = {
+    "default": SHOWS[0],
+    "description": "whether the picture comes back, plain or with its marks drawn",
+}
+Show = Annotated[Literal["none", "plain", "marked"], Query(description=SHOW["description"])]
+Split = Annotated[str | None, Query(max_length=64)]
 TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 
 
 def make_app(desk: Desk, hosts: Collection[str] | None = LOOPBACK) -> Guard:
-    """The whole server as an ASGI application; hosts: the names it answers to, None: any."""
+    """The whole server as an ASGI application; hosts: the names it answers to, None: any. Raises
+    SettingsError where Starlette is one that would write uploads to files."""
+    check_parser()
     limits = desk.settings
     line = Line("networks", limits.queue, limits.at_once, limits.seconds)
     questions = Line("what if", limits.queue, limits.queue, limits.seconds)
@@ -67,7 +78,7 @@ def make_app(desk: Desk, hosts: Collection[str] | None = LOOPBACK) -> Guard:
 
     @app.get("/healthz", response_model=schema.Health, tags=["server"])
     async def health() -> dict[str, Any]:
-        """Whether it schema."""
+        """Whether it answers, and how many requests wait."""
         return {"status": "ok", "waiting": line.waiting + questions.waiting}
 
     @app.get("/api/about", response_model=schema.About, tags=["server"])
@@ -75,64 +86,61 @@ def make_app(desk: Desk, hosts: Collection[str] | None = LOOPBACK) -> Guard:
         """The head, its labels and networks, and what must be said of them."""
         return about
 
-    @app.post(
-        "/api/predict",
-        response_model=schema.Prediction,
-        tags=["pictures"],
-        responses=_refused(400, 403, 408, 413, 415, 422, 503),
-        openapi_extra=_form("picture", many=False),
-    )
+    @app.post("/api/predict", response_model=schema.Prediction, **_takes("picture"))
     async def predict(request: Request) -> dict[str, Any]:
         """The people of one picture, and their emotions."""
         async with line.place():
-            (upload,), fields = await pictures_of(
-                request,
-                "picture",
-                most=1,
-                each_mb=limits.upload_mb,
-                all_mb=limits.upload_mb,
-                seconds=limits.upload_seconds,
-            )
+            (upload,), fields = await pictures_of(request, "picture", limits)
             show = wished(fields, "show", SHOWS)
-
-            def job() -> dict[str, Any]:
-                return desk.predict(upload.name, upload.data, keep=True, show=show)
-
+            job = partial(desk.predict, upload.name, upload.data, keep=True, show=show)
             try:
                 return {**await _asked(request, line.run(job)), **desk.grounds}
             except images.PictureError as error:
                 raise HTTPException(*_picture_refused(upload, error)) from None
 
-    @app.post(
-        "/api/predict/batch",
-        response_model=schema.Predictions,
-        tags=["pictures"],
-        responses=_refused(400, 403, 408, 413, 415, 422, 503),
-        openapi_extra=_form("pictures", many=True),
-    )
+    @app.post("/api/predict/batch", response_model=schema.Predictions, **_takes("pictures"))
     async def predict_batch(request: Request) -> dict[str, Any]:
         """Several pictures, a result each: one that cannot be read says why, the others go on."""
         async with line.place():
-            uploads, _ = await pictures_of(
-                request,
-                "pictures",
-                most=limits.batch,
-                each_mb=limits.upload_mb,
-                all_mb=limits.batch_mb,
-                seconds=limits.upload_seconds,
-            )
+            uploads, _ = await pictures_of(request, "pictures", limits, many=True)
             found = []
             for upload in uploads:  # a turn each: others come between
-
-                def job(upload: Upload = upload) -> dict[str, Any]:
-                    return desk.predict(upload.name, upload.data, keep=False)
-
+                job = partial(desk.predict, upload.name, upload.data, keep=False)
                 try:
                     found.append(await _asked(request, line.run(job)))
                 except images.PictureError as error:
                     bad = {"status": error.status, "reason": error.reason, "people": []}
                     found.append({"picture": upload.name, **bad})
             return {"pictures": found, **desk.grounds}
+
+    @app.get(
+        "/api/persons",
+        response_model=schema.CachedPersons,
+        tags=["cache"],
+        responses=_refused(403, 404, 503),
+    )
+    async def persons(split: Split = None) -> dict[str, Any]:
+        """The rows of the persons of a split, or of all, and how many each split has."""
+        return await asked_of_the_cache(partial(desk.rows, split))
+
+    @app.get(
+        "/api/persons/{row}",
+        response_model=schema.CachedPerson,
+        tags=["cache"],
+        responses=_refused(403, 404, 422, 503),
+    )
+    async def person(row: int, show: Show = "none") -> dict[str, Any]:
+        """A person of the cache by its row: no network runs, and only the index names a file."""
+        return await asked_of_the_cache(partial(desk.person, row, show)) | desk.grounds
+
+    async def asked_of_the_cache(job: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        async with questions.place():
+            try:
+                return await questions.run(job)
+            except DataError as error:
+                raise HTTPException(404, str(error)) from None
+            except CacheError as error:
+                raise HTTPException(503, str(error)) from None
 
     @app.post(
         "/api/what-if",
@@ -155,7 +163,7 @@ def make_app(desk: Desk, hosts: Collection[str] | None = LOOPBACK) -> Guard:
             except KeyError:
                 kept = f"{limits.kept} picture{'' if limits.kept == 1 else 's'}"
                 raise HTTPException(
-                    404, f"this picture is no longer kept, only the last {kept}: send it again"
+                    404, f"this picture is no longer kept, only the last {kept}: ask for it again"
                 ) from None
             except (SettingsError, DataError) as error:
                 raise HTTPException(422, str(error)) from None
@@ -310,19 +318,19 @@ def _refused(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": schema.Refusal} for status in statuses}
 
 
-def _form(field: str, many: bool) -> dict[str, Any]:
-    """A form of pictures, for the OpenAPI page; it is read by `uploads.pictures_of`."""
+def _takes(field: str) -> dict[str, Any]:
+    """What the addresses share that take pictures: a form, for the OpenAPI page, which
+    `uploads.pictures_of` reads; "picture" is one of them."""
     file = {"type": "string", "format": "binary"}
-    fields: dict[str, Any] = {field: {"type": "array", "items": file} if many else file}
-    if not many:
-        fields["show"] = {
-            "type": "string",
-            "enum": list(SHOWS),
-            "default": SHOWS[0],
-            "description": "whether the picture comes back, plain or with its marks drawn",
-        }
-    schema = {"type": "object", "properties": fields, "required": [field]}
-    return _body("multipart/form-data", schema)
+    fields: dict[str, Any] = {field: {"type": "array", "items": file}}
+    if field == "picture":
+        fields = {field: file, "show": {**SHOW, "type": "string", "enum": list(SHOWS)}}
+    form = {"type": "object", "properties": fields, "required": [field]}
+    return {
+        "tags": ["pictures"],
+        "responses": _refused(400, 403, 408, 413, 415, 422, 503),
+        "openapi_extra": _body("multipart/form-data", form),
+    }
 
 
 def _json(model: Any) -> dict[str, Any]:

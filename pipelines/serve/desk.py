@@ -1,12 +1,11 @@
 """What the server is asked, answered by a predictor: pictures, what if, and what all rests on."""
 
 import importlib.metadata
-import math
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,15 @@ from PIL import Image
 from cache.errors import DataError, SettingsError, did_you_mean
 from extract import images
 from pipelines.answers import Answer
-from pipelines.overlay import PEOPLE
+from pipelines.exported import ExportedPredictor
+from pipelines.overlay import PEOPLE, PersonMark
 from pipelines.pages import data_url
-from pipelines.predict import Predictor
-from pipelines.results import Results, read_csv
+from pipelines.predict import Predictor, thresholds_of
+from pipelines.serve.persons import Persons
 from pipelines.settings import Serve
 from train.data import Features
-from train.whatif import Without, edges_of, views_of, what_if
+from train.explain import Explanation, explain_features
+from train.whatif import Edge, Without, edges_of, views_of, what_if
 
 # What stands above every answer.
 CAUTION = (
@@ -34,6 +35,13 @@ CAUTION = (
 SHOWN = 1024  # longer side of a picture that goes back, in pixels
 TOP = 5  # emotions of a person written into it
 SHOWS = ("none", "plain", "marked")
+
+NO_WHAT_IF = (
+    "what if is not answered by an exported head, which says its scores alone: serve the head that "
+    "was exported, with its cache"
+)
+NO_PERSONS = "no cache was opened"
+NO_PICTURE = images.Picture(np.zeros((0, 0, 3), np.uint8), "")
 
 
 @dataclass(frozen=True)
@@ -47,27 +55,42 @@ class Kept:
 
 
 class Desk:
-    """A predictor at work. `predict` is for one thread at a time; `what_if` for another one."""
+    """A predictor at work. `predict` is for one thread at a time; `what_if` and `person` for
+    another one. persons: of the cache that the head was fitted on, or why there are none."""
 
-    def __init__(self, predictor: Predictor, settings: Serve, head: Path | None = None) -> None:
-        self.predictor, self.settings = predictor, settings
-        self.grounds = predictor.about()
-        self.thresholds = thresholds_of(head, predictor.info) if head is not None else {}
-        self._edges = edges_of(predictor.model)
-        self._removable = self._warm()
+    def __init__(
+        self,
+        predictor: Predictor | ExportedPredictor,
+        settings: Serve,
+        head: Path | None = None,
+        persons: Persons | str = NO_PERSONS,
+    ) -> None:
+        self.predictor, self.settings, self.persons = predictor, settings, persons
+        thresholds = thresholds_of(head, predictor.info) if head is not None else {}
+        self.grounds = {**predictor.about(), "thresholds": thresholds}
+        self._removable, self._edges = self._warm()
         self._kept: OrderedDict[str, Kept] = OrderedDict()
         self._lock = threading.Lock()
 
+    @property
+    def kind(self) -> str:
+        """What the labels are: see `train.labels`."""
+        info = self.predictor.info
+        return str(info.get("kind") or info.get("spec", {}).get("kind", "multi"))
+
     def about(self) -> dict[str, Any]:
         """The head and what it can be asked, as `schema.About`."""
-        info, labels = self.predictor.info, self.predictor.info["labels"]
+        labels, persons = self.predictor.info["labels"], self.persons
+        why_not = persons if isinstance(persons, str) else ""
         return {
             **self.grounds,
             "labels": labels,
-            "kind": info["spec"].get("kind", "multi"),
-            "thresholds": self.thresholds,
+            "kind": self.kind,
             "removable": list(self._removable),
             "edges": [(labels[i], labels[j]) for i, j in self._edges],
+            "no_what_if": "" if isinstance(self.predictor, Predictor) else NO_WHAT_IF,
+            "splits": {} if isinstance(persons, str) else persons.splits,
+            "no_persons": why_not,
             "colours": list(PEOPLE),
             "limits": self.settings.model_dump(),
             "caution": CAUTION,
@@ -80,16 +103,56 @@ class Desk:
         answer = self.predictor.answer(data, most=self.settings.people, limit=self.settings.pixels)
         result = {
             "picture": name,
-            **answer.result(self.predictor.settings.people.score),
+            **answer.result(self.predictor.finds.score),
             "left_out": answer.left_out,
             "width": answer.picture.width,
             "height": answer.picture.height,
         }
         if show != "none":
             result["shown"] = _shown(answer, show)
-        if keep and answer.features is not None:
-            result["token"] = self._keep(answer, answer.features)
+        if keep and answer.features is not None and isinstance(self.predictor, Predictor):
+            result["token"] = self._keep(answer)
         return result
+
+    def person(self, row: int, show: str = "none") -> dict[str, Any]:
+        """A person of the cache by its row, as `schema.CachedPerson`; show: one of SHOWS.
+
+        Raises DataError where there is no such person, or no cache; CacheError where it is no
+        longer what it was.
+        """
+        persons = self._persons()
+        features = persons.features(row)
+        seen = explain_features(self._model, features, features.rows())
+        scores = seen.y_score[0]
+        mark = replace(
+            PersonMark.seen(seen, 0),
+            name=f"person {row}",
+            emotions=list(self._named(scores, np.argsort(-scores)).items()),
+        )
+        picture, why_not = NO_PICTURE, ""
+        if show != "none":
+            try:
+                picture = persons.picture(row)
+            except images.PictureError as error:
+                why_not = f"the picture is not shown: {error.reason}"
+        answer = Answer(picture, [mark], features, [0], [_heaviest(seen)])
+        known = persons.known(row)
+        return {
+            **known,
+            "shares": known["shares"] if self.kind == "distribution" else None,
+            **answer.result(0),
+            "no_picture": why_not,
+            "shown": None if picture is NO_PICTURE else _shown(answer, show),
+            "token": self._keep(answer),
+        }
+
+    def rows(self, split: str | None = None) -> dict[str, Any]:
+        """The persons of a split, of all where none is named, as `schema.CachedPersons`. Raises
+        DataError where there is no such split, or no cache."""
+        persons = self._persons()
+        if split is not None and split not in persons.splits:
+            raise DataError(f"no split {split!r}: the cache has {', '.join(persons.splits)}")
+        return {"splits": persons.splits, "rows": persons.of(split)}
 
     def what_if(
         self,
@@ -102,8 +165,9 @@ class Desk:
         """The scores of a person with everything, and without these; as `schema.WhatIf`.
 
         Raises KeyError for a token that is not kept, DataError for a person that is not there,
-        SettingsError for what cannot be taken away.
+        SettingsError for what cannot be taken away, or a head of which nothing can.
         """
+        model = self._model
         with self._lock:
             kept = self._kept[token]
             self._kept.move_to_end(token)
@@ -119,9 +183,7 @@ class Desk:
             tuple(places[number] for number in objects),
             tuple((self._label(a), self._label(b)) for a, b in edges),
         )
-        whole, without = what_if(
-            self.predictor.model, kept.features, kept.rows[person], [Without(), case]
-        )
+        whole, without = what_if(model, kept.features, kept.rows[person], [Without(), case])
         order = np.argsort(-whole)
         return {
             "person": person,
@@ -142,35 +204,34 @@ class Desk:
             raise SettingsError(f"no label {name!r}{did_you_mean(name, labels)}")
         return int(labels.index(name))
 
-    def _keep(self, answer: Answer, features: Features) -> str:
+    @property
+    def _model(self) -> Any:
+        if not isinstance(self.predictor, Predictor):
+            raise SettingsError(NO_WHAT_IF)
+        return self.predictor.model
+
+    def _persons(self) -> Persons:
+        if isinstance(self.persons, str):
+            raise DataError(f"persons of the cache are not shown: {self.persons}")
+        return self.persons
+
+    def _keep(self, answer: Answer) -> str:
         token = secrets.token_urlsafe(16)
         with self._lock:
-            self._kept[token] = Kept(features, answer.rows, answer.places)
+            self._kept[token] = Kept(answer.features, answer.rows, answer.places)
             while len(self._kept) > self.settings.kept:
                 self._kept.popitem(last=False)
         return token
 
-    def _warm(self) -> tuple[str, ...]:
+    def _warm(self) -> tuple[Sequence[str], Sequence[Edge]]:
         """Loads every network, so that what is wrong with one is said before anybody asks; gives
-        the views that can be taken away."""
+        the views and the edges that can be taken away."""
         grey = images.Picture(np.full((96, 96, 3), 128, np.uint8), "")
         self.predictor.people(grey)
-        features = self.predictor.features(grey, [(8.0, 8.0, 88.0, 88.0)])
-        return views_of(self.predictor.model, features)
-
-
-def thresholds_of(head: Path, info: Mapping[str, Any]) -> dict[str, float]:
-    """The scores from which on each label is decided, where `evaluate` took them from val for this
-    very head: of the results folder that the head lies in, else none."""
-    results = Results(head.parent)
-    try:
-        if results.read_metrics()["provenance"].get("head_sha256") != info["sha256"]:
-            return {}
-        rows = read_csv(results.per_class)
-    except (DataError, OSError, ValueError):
-        return {}
-    found = {row["label"]: row.get("threshold", math.nan) for row in rows}
-    return {label: value for label, value in found.items() if math.isfinite(value)}
+        _, features = self.predictor.see(grey, [(8.0, 8.0, 88.0, 88.0)])
+        if not isinstance(self.predictor, Predictor):
+            return (), ()
+        return views_of(self.predictor.model, features), edges_of(self.predictor.model)
 
 
 def _shown(answer: Answer, show: str) -> str:
@@ -181,3 +242,12 @@ def _shown(answer: Answer, show: str) -> str:
         return data_url(answer.drawn(TOP, longest), quality=80)
     picture.thumbnail((longest, longest))
     return data_url(picture, quality=80)
+
+
+def _heaviest(seen: Explanation) -> list[int]:
+    """Where the objects of the one person seen are in its arrays, in the order of its mark."""
+    if seen.objects is None:
+        return []
+    there = np.flatnonzero(seen.objects.mask[0])
+    weights = np.zeros(len(there)) if seen.attention is None else seen.attention[0, there]
+    return list(there[np.argsort(-weights, kind="stable")].tolist())

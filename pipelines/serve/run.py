@@ -6,9 +6,23 @@ import logging
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cache.errors import SettingsError, first_line
+from cache.errors import EmocacheError, SettingsError, first_line
 from pipelines.settings import Settings
+
+if TYPE_CHECKING:  # these load torch
+    from pipelines.exported import ExportedPredictor
+    from pipelines.predict import Predictor
+    from pipelines.serve.desk import Desk
+    from pipelines.serve.persons import Persons
+
+# Why no person of the cache is shown.
+REACHED = (
+    "other machines reach this server, and pictures of the data set are for this one alone: leave "
+    "--host out"
+)
+EXPORTED = "the head is an exported one: serve the head that was exported, with its cache"
 
 
 def serve(
@@ -16,14 +30,13 @@ def serve(
 ) -> None:
     """Serve this head until the process is told to end (SIGINT, SIGTERM).
 
-    on_ready: called with the address once it answers, and whether other machines reach it. Raises
-    SettingsError where it cannot listen there, and as `Predictor.load`.
+    head: of `train`, or a folder of `export`. on_ready: called with the address once it answers,
+    and whether other machines reach it. Raises SettingsError where it cannot listen there, and as
+    `Predictor.load` or `ExportedPredictor.load`.
     """
     import uvicorn
 
-    from pipelines.predict import Predictor
     from pipelines.serve.app import make_app
-    from pipelines.serve.desk import Desk
     from pipelines.serve.guard import LOOPBACK
 
     # One line for each broken form: who sends many would fill the terminal.
@@ -33,8 +46,7 @@ def serve(
     listening = listen(limits.host, limits.port)  # first: networks take a while to load
     with listening:
         app = make_app(
-            Desk(Predictor.load(settings, head), limits, head),
-            {*LOOPBACK, limits.host.lower()} if here else None,
+            desk_of(settings, head, here), {*LOOPBACK, limits.host.lower()} if here else None
         )
         server = uvicorn.Server(
             uvicorn.Config(
@@ -54,6 +66,38 @@ def serve(
         on_ready(f"http://{name}:{listening.getsockname()[1]}", not here)
         with contextlib.suppress(KeyboardInterrupt):  # which uvicorn raises once it has ended well
             server.run(sockets=[listening])
+
+
+def desk_of(settings: Settings, head: Path, here: bool) -> "Desk":
+    """What the server is asked; here: whether this machine alone reaches it."""
+    from pipelines.serve.desk import Desk
+
+    predictor = predictor_of(settings, head)
+    persons = persons_of(settings, predictor) if here else REACHED
+    return Desk(predictor, settings.serve, head, persons)
+
+
+def predictor_of(settings: Settings, head: Path) -> "Predictor | ExportedPredictor":
+    """The head with its networks, whichever command wrote it."""
+    from pipelines.exported import ExportedPredictor, is_exported
+    from pipelines.predict import Predictor
+
+    if is_exported(head):
+        return ExportedPredictor.load(head, settings.weights, settings.device)
+    return Predictor.load(settings, head)
+
+
+def persons_of(settings: Settings, predictor: "Predictor | ExportedPredictor") -> "Persons | str":
+    """The persons of the cache that the head was fitted on, or why there are none to be had."""
+    from pipelines.predict import Predictor
+    from pipelines.serve.persons import Persons
+
+    if not isinstance(predictor, Predictor):
+        return EXPORTED
+    try:
+        return Persons.open(settings, predictor.model, predictor.info, predictor.networks.device())
+    except EmocacheError as error:
+        return str(error)
 
 
 def is_loopback(host: str) -> bool:

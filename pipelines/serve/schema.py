@@ -46,8 +46,14 @@ class Grounds(BaseModel):
     note: Annotated[str, Field(description="what must be said of the data, as made-up labels")]
     views: list[str]
     not_learned: Annotated[list[str], Field(description="labels without a score")]
+    thresholds: Annotated[
+        dict[str, float], Field(description="from val, where this head was evaluated")
+    ]
     weights: Annotated[list[str], Field(description="of each network, with source and licence")]
     untrained: Annotated[list[str], Field(description="networks that run on random weights")]
+    differs: Annotated[
+        list[str], Field(description="libraries of other versions than an exported head's")
+    ] = []
 
 
 class Prediction(Found, Grounds):
@@ -57,6 +63,25 @@ class Prediction(Found, Grounds):
     shown: Annotated[str | None, Field(description="the picture as a data: address, if wished")] = (
         None
     )
+
+
+class CachedPerson(Prediction):
+    """A person of the cache, as `people` of one; picture: its path below `data.root`."""
+
+    row: Annotated[int, Field(description="in the index: the report's person of that number")]
+    split: str
+    true: Annotated[list[str], Field(description="labels that the person has")]
+    shares: Annotated[
+        dict[str, float] | None, Field(description="true shares, where labels are distributions")
+    ] = None
+    no_picture: Annotated[str, Field(description='why it is not shown; "" where all is well')] = ""
+
+
+class CachedPersons(BaseModel):
+    """Persons of the cache whom the head can be asked about."""
+
+    splits: Annotated[dict[str, int], Field(description="how many of each")]
+    rows: Annotated[list[int], Field(description="of the split asked for, or of all")]
 
 
 class Predictions(Grounds):
@@ -102,11 +127,11 @@ class About(Grounds):
 
     labels: list[str]
     kind: Annotated[str, Field(description="multi, single or distribution")]
-    thresholds: Annotated[
-        dict[str, float], Field(description="from val, where this head was evaluated")
-    ]
     removable: Annotated[list[str], Field(description="views that what-if can take away")]
     edges: Annotated[list[tuple[str, str]], Field(description="of label graphs, strongest first")]
+    no_what_if: Annotated[str, Field(description='why nothing can be; "" where it can')]
+    splits: Annotated[dict[str, int], Field(description="persons of the cache, of each split")]
+    no_persons: Annotated[str, Field(description='why there are none; "" where there are')]
     colours: Annotated[list[str], Field(description="of the persons, in this order and again")]
     limits: Limits
     caution: str

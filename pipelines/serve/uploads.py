@@ -6,9 +6,13 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import starlette
 from fastapi import HTTPException, Request
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
+
+from cache.errors import SettingsError
+from pipelines.settings import Serve
 
 LONGEST_NAME = 80
 FIELD = 1024  # bytes of a field that is no file
@@ -24,13 +28,15 @@ class Upload:
 
 
 async def pictures_of(
-    request: Request, field: str, *, most: int, each_mb: float, all_mb: float, seconds: float
+    request: Request, field: str, limits: Serve, *, many: bool = False
 ) -> tuple[list[Upload], Mapping[str, str]]:
-    """The files of that name in a form, and its other fields.
+    """The one file of that name in a form, or as many as `limits.batch`, and its other fields.
 
-    most: files; each_mb, all_mb: of one and of all; seconds: in which they must have come. Raises
-    HTTPException with a sentence: 400 no form, 408, 413, 415 another content type, 422 no file.
+    Raises HTTPException with a sentence: 400 no form, 408, 413, 415 another content type, 422 no
+    file.
     """
+    most, seconds = (limits.batch if many else 1), limits.upload_seconds
+    all_mb = limits.batch_mb if many else limits.upload_mb
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "multipart/form-data":
         raise HTTPException(
@@ -54,25 +60,40 @@ async def pictures_of(
     uploads = [Upload(named(one.filename), await one.read()) for one in files]
     await form.close()
     for upload in uploads:
-        if len(upload.data) > each_mb * 1e6:
-            raise HTTPException(413, f"{upload.name} is larger than {each_mb:g} MB")
+        if len(upload.data) > limits.upload_mb * 1e6:
+            raise HTTPException(413, f"{upload.name} is larger than {limits.upload_mb:g} MB")
     if not uploads:
         raise HTTPException(422, f"the form has no file {field!r}")
     return uploads, {name: value for name, value in form.items() if isinstance(value, str)}
 
 
+def check_parser() -> None:
+    """Raises SettingsError where the form parser has no setting any more, or not yet, that keeps a
+    large file out of a temporary one."""
+    if not hasattr(MultiPartParser, "spool_max_size"):
+        raise SettingsError(
+            f"starlette {starlette.__version__} would put uploads into files, and `emocache serve` "
+            "does not: pip install 'starlette>=1.8'"
+        )
+
+
 class _InMemory(MultiPartParser):
     spool_max_size = 0  # of bytes in memory before a file on disk is begun: no limit
+    ended = False
+
+    def on_end(self) -> None:
+        self.ended = True
 
     async def parse(self) -> FormData:
-        form = await super().parse()
-        files = [one for _, one in form.multi_items() if isinstance(one, UploadFile)]
-        if len(files) < self._current_files:  # one has begun and never ended
-            await form.close()
-            for file in self._files_to_close_on_error:
-                file.close()
+        self.stream = self._to_its_end(self.stream)
+        return await super().parse()
+
+    async def _to_its_end(self, body: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        """Raises from within the body, where what was read so far is closed."""
+        async for chunk in body:
+            yield chunk
+        if not self.ended:
             raise MultiPartException("it breaks off")
-        return form
 
 
 async def limited(request: Request, most: int, words: str) -> AsyncGenerator[bytes, None]:

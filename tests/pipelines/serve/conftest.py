@@ -1,4 +1,5 @@
-"""A server on a small fitted head, with views that are worked out without a network."""
+"""A server on a small fitted head and the cache that it was fitted on, with views that are worked
+out without a network."""
 
 import contextlib
 import io
@@ -8,26 +9,31 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import uvicorn
 from PIL import Image
 from starlette.testclient import TestClient
 
 from cache.boxes import WHOLE
+from cache.index import Index
 from cache.spec import Row
+from cache.statuses import STATUS
 from extract import images
 from extract.detectors import Detections
 from pipelines.predict import Predictor
 from pipelines.results import Results, write_csv
 from pipelines.serve.app import make_app
 from pipelines.serve.desk import Desk
+from pipelines.serve.persons import Persons
 from pipelines.serve.run import listen
 from pipelines.settings import Serve, Settings
 from tests.networks import given, untrained
 from tests.train import made
 from train.checkpoint import load_head, save_head
-from train.data import from_arrays
+from train.data import load
 from train.fit import fit
+from train.heads import get_head
 
 HOME = "http://127.0.0.1:8517"
 LIMITS = Serve(upload_mb=0.5, batch_mb=1, batch=3, pixels=250_000, people=3, kept=2)
@@ -102,22 +108,25 @@ def _facts(view):
     return (untrained("deep") if view == "depth" else given("wide", None)).facts()
 
 
+# Persons of the cache who do not count: the index says so, or a view.
+REMOVED, FAILED = 6, 9
+# Pictures of the cache, by row: as the index knows it, another one by now, a link that leads out of
+# the folder, a path that does; all others are not there.
+THERE, OTHER, LINK, OUTSIDE = 1, 2, 4, 5
+
+
 @pytest.fixture(scope="session")
 def results(tmp_path_factory) -> Results:
-    """A head fitted on made features, and the thresholds of its evaluation."""
-    arrays = made.arrays(persons=160)
-    arrays["views"] = {
-        name: replace(view, spec=replace(view.spec, weights=[_facts(name)]))
-        for name, view in arrays["views"].items()
-    }
-    features = from_arrays(**arrays, dataset="made", note="made-up labels")
+    """A head fitted on a cache beside it, `features`, of pictures in `data`; and the thresholds of
+    its evaluation."""
+    folder = tmp_path_factory.mktemp("served")
+    write_project(folder)
     settings = made.settings(epochs=6)
+    features = load(folder / "features", get_head("hugme").views(settings))
     fitted = fit(features, settings)
-    found = Results(tmp_path_factory.mktemp("served"))
-    positives = dict.fromkeys(features.labels, 9)
-    info = save_head(
-        found.head, fitted.model, settings, features, {}, {"positives": positives, "seed": 0}
-    )
+    found = Results(folder / "results")
+    about = {"positives": dict.fromkeys(features.labels, 9), "seed": 0, "best_epoch": 5}
+    info = save_head(found.head, fitted.model, settings, features, {}, about)
     write_csv(
         found.per_class,
         ["label", "threshold"],
@@ -127,13 +136,52 @@ def results(tmp_path_factory) -> Results:
     return found
 
 
+def write_project(folder) -> None:
+    """A cache of 160 persons, two a picture, and the few pictures that are there."""
+    arrays = made.arrays(persons=160)
+    arrays["views"] = {
+        name: replace(view, spec=replace(view.spec, weights=[_facts(name)]))
+        for name, view in arrays["views"].items()
+    }
+    objects = arrays["views"]["objects"].arrays
+    objects["region"] = objects["features"][::-1].copy()  # which the head does not take
+    arrays["status"][REMOVED] = "removed"
+    arrays["views"]["body"].status[FAILED] = STATUS["bad_box"]
+    root, data = folder / "features", folder / "data"
+    made.write_cache(root, arrays)
+    index = Index.read(root)
+    ids, paths = index.pictures["id"].to_pylist(), index.pictures["path"].to_pylist()
+    data.mkdir()
+    for row, place in ((THERE, data), (OTHER, data), (OUTSIDE, folder)):
+        (place / paths[row]).write_bytes(picture(640, 480, row))
+        ids[row] = images.header(place / paths[row]).id
+    (data / paths[OTHER]).write_bytes(picture(640, 480, 99))
+    (data / paths[LINK]).symlink_to(folder / paths[OUTSIDE])
+    paths[OUTSIDE] = f"../{paths[OUTSIDE]}"
+    columns = {"id": ids, "path": paths}
+    pictures = index.pictures
+    for name, values in columns.items():
+        at = pictures.column_names.index(name)
+        pictures = pictures.set_column(at, name, pa.array(values, pa.string()))
+    replace(index, pictures=pictures).write(root)
+
+
+@pytest.fixture(scope="session")
+def settings(results) -> Settings:
+    """Of that project."""
+    given, place = Settings(), results.folder.parent
+    data = given.data.model_copy(update={"name": "made", "root": place / "data"})
+    cache = given.cache.model_copy(update={"root": place / "features"})
+    return given.model_copy(update={"data": data, "cache": cache})
+
+
 @pytest.fixture
 def finds() -> Finds:
     return Finds()
 
 
 @pytest.fixture
-def predictor(results, finds) -> Predictor:
+def predictor(results, settings, finds) -> Predictor:
     model, info = load_head(results.head)
     views = {
         name: Drawn(name, view)
@@ -145,12 +193,17 @@ def predictor(results, finds) -> Predictor:
         weights=lambda name: given(name, None),
         device=lambda: "cpu",
     )
-    return Predictor(Settings(), networks, views, model, info)
+    return Predictor(settings, networks, views, model, info)
 
 
 @pytest.fixture
-def desk(predictor, results) -> Desk:
-    return Desk(predictor, LIMITS, results.head)
+def persons(settings, predictor) -> Persons:
+    return Persons.open(settings, predictor.model, predictor.info)
+
+
+@pytest.fixture
+def desk(predictor, results, persons) -> Desk:
+    return Desk(predictor, LIMITS, results.head, persons)
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.serve.desk import Desk, thresholds_of
+from pipelines.predict import thresholds_of
+from pipelines.serve.desk import Desk
 from tests.pipelines.serve.conftest import LIMITS, THRESHOLDS, picture, send
 from tests.train import made
 
@@ -267,6 +268,8 @@ def test_the_schema_names_every_way_in(client):
     ways = {(path, way) for path, ways in found["paths"].items() for way in ways}
     assert ways == {
         ("/api/about", "get"),
+        ("/api/persons", "get"),
+        ("/api/persons/{row}", "get"),
         ("/api/predict", "post"),
         ("/api/predict/batch", "post"),
         ("/api/what-if", "post"),

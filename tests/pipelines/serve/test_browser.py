@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from pipelines.serve.desk import Desk
 from tests.pipelines.browsing import in_scheme, luminance
-from tests.pipelines.serve.conftest import picture, running
+from tests.pipelines.serve.conftest import LIMITS, THERE, picture, running
 
 pytest.importorskip("selenium.webdriver")
 
@@ -211,9 +212,104 @@ def test_it_fits_phone_and_desk_in_light_and_dark(opened, tmp_path, width, schem
         in_scheme(opened, "light")
 
 
+# ---- persons of the cache
+
+
+def shown(browser):
+    """Which person is shown: the address, the field, the card."""
+    (card,) = all_of(browser, ".card")
+    field = all_of(browser, "#row")[0].get_property("value")
+    return browser.current_url.partition("#")[2], field, card.get_attribute("aria-label")
+
+
+def wait_for(browser, row):
+    wait(browser, lambda: status(browser).startswith(f"person {row},"))
+
+
+def test_an_address_names_a_person_of_the_cache(opened, desk):
+    row = 2 * THERE
+    opened.get(f"{opened.address}/#person={row}")
+    wait_for(opened, row)
+    assert shown(opened) == (f"person={row}", str(row), f"person {row}")
+    want = desk.person(row)
+    (person,) = want["people"]
+    assert scores(opened) == {name: f"{score:.2f}" for name, score in person["emotions"].items()}
+    (image,) = all_of(opened, "#frame img")
+    assert opened.execute_script("return arguments[0].naturalWidth", image) == 640
+    assert len(all_of(opened, "#frame .line")) == 1
+    rows = {one.get_attribute("data-label"): one for one in all_of(opened, ".score")}
+    ticked = {name for name, one in rows.items() if one.find_elements("css selector", ".true")}
+    assert ticked == set(want["true"])
+    assert all_of(opened, ".true-labels")[0].text == f"✓ true: {', '.join(want['true']) or 'none'}"
+    opened.execute_script(f"location.hash = 'person={row + 1}'")  # as a link to it does
+    wait_for(opened, row + 1)
+    check(opened, 0, "views", 0)
+    wait(opened, lambda: any(one.text for one in all_of(opened, ".card .change")))
+    token = next(reversed(desk._kept))
+    moved = desk.what_if(token, 0, views=[desk.about()["removable"][0]])["without"]
+    assert scores(opened) == {name: f"{moved[name]:.2f}" for name in scores(opened)}
+    assert opened.get_log("browser") == []
+
+
+def test_one_leafs_through_a_split(opened, persons, tmp_path):
+    test, train = persons.of("test"), persons.of("train")
+    assert all_of(opened, "#split option")[2].text == f"test ({len(test)})"
+    next_, previous = all_of(opened, "#next")[0], all_of(opened, "#previous")[0]
+    click(opened, next_)
+    wait_for(opened, test[0])
+    assert status(opened) == f"person {test[0]}, 1 of {len(test)} in test"
+    assert not previous.is_enabled()
+    click(opened, next_)
+    wait_for(opened, test[1])
+    field = all_of(opened, "#row")[0]
+    field.clear()
+    field.send_keys(f"{train[-1]}\n")
+    wait_for(opened, train[-1])
+    assert status(opened).endswith("in train: the head was fitted on this person")
+    assert all_of(opened, "#split")[0].get_property("value") == "train"
+    wait(opened, lambda: not next_.is_enabled())
+    click(opened, previous)
+    wait_for(opened, train[-2])
+    choose(opened, tmp_path)  # a picture takes its place
+    wait(opened, lambda: len(all_of(opened, ".card")) == 2)
+    assert "#" not in opened.current_url and field.get_property("value") == ""
+    assert all_of(opened, ".true-labels") == []
+
+
+def test_a_person_without_a_picture_and_one_who_is_not_there(opened):
+    opened.get(f"{opened.address}/#person=0")
+    wait_for(opened, 0)
+    assert all_of(opened, "#frame img") == [] and len(all_of(opened, "#frame .line")) == 1
+    assert all_of(opened, "#frame")[0].size["height"] > 100
+    said = all_of(opened, "#caption")[0].text
+    assert said == "0.jpg, 640 × 480 pixels; the picture is not shown: no such file"
+    for row, says in (
+        ("160", "no person 160: the cache has 160, numbered from 0"),
+        ("<b>1</b>", "a row is a whole number, from 0"),
+        ("../about", "a row is a whole number, from 0"),
+    ):
+        opened.execute_script("location.hash = 'person=' + encodeURIComponent(arguments[0])", row)
+        wait(opened, lambda says=says: status(opened) == says)
+        assert not all_of(opened, "#result")[0].is_displayed()
+        opened.execute_script("location.hash = 'person=0'")
+        wait_for(opened, 0)
+        assert all_of(opened, "#result")[0].is_displayed()
+
+
+def test_where_none_are_offered_the_page_says_why(browser, predictor, results):
+    with running(Desk(predictor, LIMITS, results.head, "there is no cache folder x")) as url:
+        browser.get(f"{url}/#person=1")
+        wait(browser, lambda: all_of(browser, "#no-persons")[0].text)
+        assert all_of(browser, "#no-persons")[0].text == (
+            "Persons of the cache are not shown: there is no cache folder x."
+        )
+        assert not all_of(browser, "#cached")[0].is_displayed()
+        browser.get("about:blank")
+
+
 def test_the_api_page_draws_itself_and_asks_nobody_else(opened):
     opened.get(f"{opened.address}/docs")
-    wait(opened, lambda: len(all_of(opened, ".opblock")) == 5)
+    wait(opened, lambda: len(all_of(opened, ".opblock")) == 7)
     assert [entry for entry in opened.get_log("browser") if entry["level"] == "SEVERE"] == []
     urls = opened.execute_script("return performance.getEntriesByType('resource').map(e => e.name)")
     assert urls and all(url.startswith((opened.address, "data:")) for url in urls)

@@ -64,6 +64,15 @@ def test_a_page_of_another_site_is_refused(client, finds, path, headers):
     assert finds.calls == before  # no network ran for it
 
 
+@pytest.mark.parametrize("path", ["/api/persons", "/api/persons/1"])
+def test_a_page_of_another_site_has_no_person_shown(client, desk, path):
+    """It could not read the answer, but each takes the place of a picture that is kept."""
+    for headers in ({"origin": "http://evil.example"}, {"sec-fetch-site": "cross-site"}):
+        assert client.get(path, headers=headers).status_code == 403
+    assert not desk._kept
+    assert client.get(path, headers={"sec-fetch-site": "same-origin"}).status_code == 200
+
+
 @pytest.mark.parametrize(
     "headers",
     [{}, {"origin": HOME}, {"origin": HOME, "sec-fetch-site": "same-origin"}],

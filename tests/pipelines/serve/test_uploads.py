@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cache.errors import SettingsError
+from pipelines.serve.app import make_app
 from tests.pipelines.serve.conftest import picture, send
 
 GOOD = picture()
@@ -125,6 +127,14 @@ def test_nothing_is_written_to_a_file(client, monkeypatch):
 
     with tempfile.SpooledTemporaryFile(_InMemory.spool_max_size) as spooled:
         spooled.write(bytes(5_000_000))
+
+
+def test_a_form_parser_that_would_write_files_is_refused_at_the_start(desk, monkeypatch):
+    from starlette.formparsers import MultiPartParser
+
+    monkeypatch.delattr(MultiPartParser, "spool_max_size")
+    with pytest.raises(SettingsError, match=r"would put uploads into files.*starlette>="):
+        make_app(desk)
 
 
 # ---- sizes

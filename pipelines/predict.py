@@ -1,5 +1,6 @@
 """Emotions of the people in new pictures, by the same views and the same code as extraction."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cache.boxes import Box
-from cache.errors import KeyMismatch
+from cache.errors import DataError, KeyMismatch
 from cache.keys import in_short
 from extract import images
 from extract.loaded import Networks
@@ -17,6 +18,7 @@ from extract.settings import People
 from extract.views import Subject, View, make_views
 from pipelines.answers import Answering, only_one
 from pipelines.exported import ExportedPredictor, is_exported
+from pipelines.results import Results, read_csv
 from pipelines.settings import Settings
 from pipelines.workplace import device_of, networks_of
 from train.checkpoint import load_head
@@ -87,11 +89,30 @@ def predict(
     top: int = 5,
 ) -> dict[str, Any]:
     """See `Answering.predict`. head: of `train`, or a folder of `export`, whose own settings then
-    say what views are, and who people; where weights lie and the device are as set."""
+    say what views are, and who people; where weights lie and the device are as set. Beside what
+    that gives, `thresholds` of labels, where they are known."""
     only_one(pictures, boxes)
     predictor: Answering
     if is_exported(head):
         predictor = ExportedPredictor.load(head, settings.weights, settings.device)
     else:
         predictor = Predictor.load(settings, head)
-    return predictor.predict(pictures, boxes, out, top)
+    found = predictor.predict(pictures, boxes, out, top)
+    return {**found, "thresholds": thresholds_of(head, predictor.info)}
+
+
+def thresholds_of(head: Path, info: Mapping[str, Any]) -> dict[str, float]:
+    """The scores from which on each label is decided, where `evaluate` took them from val for this
+    very head: of the results folder that the head lies in, else none. An exported head has its
+    own."""
+    if is_exported(head):
+        return dict(info["thresholds"])
+    results = Results(head.parent)
+    try:
+        if results.read_metrics()["provenance"].get("head_sha256") != info["sha256"]:
+            return {}
+        rows = read_csv(results.per_class)
+    except (DataError, OSError, ValueError):
+        return {}
+    found = {row["label"]: row.get("threshold", math.nan) for row in rows}
+    return {label: value for label, value in found.items() if math.isfinite(value)}

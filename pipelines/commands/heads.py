@@ -1,5 +1,6 @@
 """The commands on heads: `train`, `evaluate`, `probe`, `compare`, `report`, `predict`."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -378,6 +379,9 @@ def _show_predictions(result: dict[str, Any], top: int) -> None:
             f"no score for {len(result['not_learned'])} labels that no training person had: "
             + ", ".join(result["not_learned"])
         )
+    thresholds = result["thresholds"]
+    if thresholds:
+        out.print("* at or above the label's threshold, which evaluate took from val")
     for picture in result["pictures"]:
         if picture["status"] != "ok":
             out.print(f"{escape(picture['picture'])}: {escape(picture['reason'])}")
@@ -391,7 +395,10 @@ def _show_predictions(result: dict[str, Any], top: int) -> None:
                 o["name"] + (f" {o['weight']:.2f}" if o["weight"] is not None else "")
                 for o in person["objects"]
             ]
-            emotions = [f"{name} {p:.2f}" for name, p in list(person["emotions"].items())[:top]]
+            emotions = [
+                f"{name} {p:.2f}{'*' if p >= thresholds.get(name, math.inf) else ''}"
+                for name, p in list(person["emotions"].items())[:top]
+            ]
             table.add_row(
                 str(at),
                 *(["yes" if person["head"] else "no"] if faces else []),

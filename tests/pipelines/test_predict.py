@@ -21,6 +21,7 @@ from cache.statuses import STATUS
 from cache.store import open_view
 from extract import images
 from extract.detectors import Detections
+from pipelines.commands.heads import _show_predictions
 from pipelines.predict import Predictor, predict
 from pipelines.settings import Settings, load
 from tests.pipelines.conftest import ROOT, environment
@@ -214,6 +215,7 @@ def test_the_answer_is_complete(
     labels = dict(zip(index.labels, taught.tolist(), strict=True))
     assert sorted(person["emotions"]) == sorted(name for name in labels if labels[name])
     assert result["not_learned"] == [name for name in labels if not labels[name]]
+    assert set(result["thresholds"]) <= set(index.labels)
     scores = list(person["emotions"].values())
     assert scores == sorted(scores, reverse=True) and all(0 <= s <= 1 for s in scores)
     # the overlay is the picture with something drawn on it
@@ -223,6 +225,20 @@ def test_the_answer_is_complete(
         plain = np.asarray(picture.convert("RGB"), int)
     changed = (abs(drawn - plain).max(axis=2) > 60).mean()
     assert 0.001 < changed < 0.6
+
+
+def test_the_table_marks_what_reaches_its_threshold(capsys):
+    person = {"head": None, "objects": [], "emotions": {"Joy": 0.68, "Awe": 0.62, "Fear": 0.2}}
+    picture = {"picture": "a.jpg", "status": "ok", "people": [person], "overlay": None}
+    result = {
+        "note": "", "untrained": [], "not_learned": [], "views": [], "pictures": [picture],
+        "thresholds": {"Joy": 0.7, "Awe": 0.62},
+    }  # fmt: skip
+    _show_predictions(result, 3)
+    said = capsys.readouterr().out
+    assert "Joy 0.68, Awe 0.62*, Fear 0.20" in said and "threshold" in said
+    _show_predictions({**result, "thresholds": {}}, 3)
+    assert "*" not in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("loaded")

@@ -535,7 +535,7 @@
     if (columns.asked[at] < 0) {
       const some = `the ${thousands(data.whatIf.persons)} ${data.many} with the worst answers`;
       const text = `What if is worked out here for ${some} (report.what_if).`;
-      return [make("p", { class: "hint" }, `${text} ${SERVED}`)];
+      return [make("p", { class: "hint" }, `${text} ${served(at)}`)];
     }
     const said = make("p", { class: "hint", role: "status" });
     const choices = removable(at).map(({ text, weight, values }, number) => {
@@ -556,12 +556,17 @@
         make("legend", {}, "What if the head had not seen …"),
         make("div", {}, ...choices),
         said,
-        make("p", { class: "hint" }, SERVED),
+        make("p", { class: "hint" }, served(at)),
       ),
     ];
   }
 
-  const SERVED = "Edges between labels, several things at once, and everybody: emocache serve.";
+  function served(at) {
+    const more = "Edges between labels, and several things at once";
+    if (!columns.boxes) return ""; // of recordings nothing is served
+    return `${more}: emocache serve, at its address /#person=${columns.rows[at]}.`;
+  }
+
   const TAKEN = { head: "the face", objects: "any object" }; // views that are called otherwise
 
   function removable(at) {

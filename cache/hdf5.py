@@ -13,10 +13,11 @@
 An import reads `views`, `index` and `about`, and takes nothing that `about` does not prove.
 """
 
+import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -136,23 +137,25 @@ def import_hdf5(cache: Cache, file: Path, progress: Progress = silent) -> dict[s
     else as `cache.share.merge` does.
 
     Returns what the merge did. Raises CacheError for a file that is damaged, of another program or
-    of a newer format.
+    of a newer format; nothing is left of it then, nor of a folder that was not there before.
     """
     file, root = Path(file), cache.root
     if not file.is_file():
         what = "is a folder" if file.is_dir() else "is not there"
         raise CacheError(f"{file} {what}: name a file that `emocache cache export` wrote")
     made = root / ".import.partial"
-    with only_writer(root, "cache import"), writing_to(root):
+    new = [folder for folder in (root, *root.parents) if not folder.exists()]
+    with only_writer(root, "cache import"), _gone_with_failure(new), writing_to(root):
         recover_index(root)
         shutil.rmtree(made, ignore_errors=True)
         try:
             with h5py.File(file) as source:
                 _check_format(source, file)
                 rows = _read(source, file, made, progress)
-        except (OSError, KeyError, ValueError, TypeError) as error:
+        except BaseException as error:  # a stop, too
             shutil.rmtree(made, ignore_errors=True)
-            if isinstance(error, CacheError):
+            damaged = isinstance(error, OSError | KeyError | ValueError | TypeError)
+            if not damaged or isinstance(error, CacheError):
                 raise
             raise CacheError(f"{file} is damaged, or no HDF5 file: {error}") from error
         if not index_folder(root).exists() and not view_names(root):
@@ -176,6 +179,21 @@ def import_hdf5(cache: Cache, file: Path, progress: Progress = silent) -> dict[s
         return asdict(merge(cache, beside))
     finally:
         shutil.rmtree(beside)
+
+
+@contextlib.contextmanager
+def _gone_with_failure(new: Sequence[Path]) -> Iterator[None]:
+    """Take the folders away that were made for a cache, the inmost first, where it did not come to
+    be; for the one who holds its lock."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):  # somebody else put something there
+            if new and os.listdir(new[0]) == [".lock"]:
+                (new[0] / ".lock").unlink()
+                for folder in new:
+                    folder.rmdir()
+        raise
 
 
 def _check_format(source: h5py.File, file: Path) -> None:

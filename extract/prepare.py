@@ -29,6 +29,7 @@ from cache.progress import Progress, silent
 from cache.statuses import USABLE
 from extract import images
 from extract.datasets import NAN, Dataset, PersonRecord, PictureRecord, open_dataset
+from extract.datasets._reading import misspelt
 from extract.definitions import definitions_of
 from extract.merging import Choose, Probe, Tables
 from extract.people import Choice, Detected, Finder, choose
@@ -43,12 +44,13 @@ class Prepared:
     """What `prepare` found.
 
     kind: of the labels. pictures, persons: split to status to count; a picture that two splits
-    share counts in both. labels_per_person: split to the mean over persons with labels. origins:
-    where the boxes of the persons that count come from. rows: table to how many rows this call
-    added, kept, revived or removed. oddities: what was clipped, dropped or joined, with counts.
-    warnings: sentences that must be seen. dropped: who does not count, though the picture is there:
-    see `cache.contents.dropped_persons`. groups: split to how many
-    groups count there, where groups are known; recordings: whether rows are windows of recordings.
+    share counts in both. labels_per_person: split to the mean over persons with labels.
+    persons_per_label: label to split to how many persons that count have it, or a share of it.
+    origins: where the boxes of the persons that count come from. rows: table to how many rows this
+    call added, kept, revived or removed. oddities: what was clipped, dropped or joined, with
+    counts. warnings: sentences that must be seen. dropped: who does not count, though the picture
+    is there: see `cache.contents.dropped_persons`. groups: split to how many groups count there,
+    where groups are known; recordings: whether rows are windows of recordings.
     """
 
     dataset: str
@@ -59,6 +61,7 @@ class Prepared:
     pictures: dict[str, dict[str, int]] = field(default_factory=dict)
     persons: dict[str, dict[str, int]] = field(default_factory=dict)
     labels_per_person: dict[str, float] = field(default_factory=dict)
+    persons_per_label: dict[str, dict[str, int]] = field(default_factory=dict)
     origins: dict[str, int] = field(default_factory=dict)
     rows: dict[str, dict[str, int]] = field(default_factory=dict)
     oddities: dict[str, int] = field(default_factory=dict)
@@ -271,6 +274,7 @@ def _merge(
     found += _overlaps(index)
     done.oddities = dict(found)
     done.warnings = _warnings(source.data.root, index) + _empty_splits(splitter, index)
+    done.warnings += _misspelt(source, index)
     done.dropped = dropped_persons(index)
     done.recordings = bool(index.modalities)
     return index, done
@@ -370,6 +374,8 @@ def _count(done: Prepared, index: Index) -> None:
     status, splits = index.person_status, index.splits
     picture_status = index.pictures["status"].to_pylist()
     names = index.pictures["group"].to_pylist()
+    has = index.targets > 0
+    done.persons_per_label = {label: {} for label in index.labels}
     for split in sorted(set(splits[status != "removed"]), key=split_order):
         here = (splits == split) & (status != "removed")
         rows = np.unique(index.picture_rows[here])
@@ -378,6 +384,9 @@ def _count(done: Prepared, index: Index) -> None:
         named = {names[row] for row in index.picture_rows[here & (status == "ok")]} - {""}
         if named:
             done.groups[split] = len(named)
+        having = has[here & (status == "ok")].sum(axis=0).tolist()
+        for label, count in zip(index.labels, having, strict=True):
+            done.persons_per_label[label][split] = count
         labelled = index.targets[here].sum(axis=1)
         labelled = labelled[labelled > 0]
         done.labels_per_person[split] = float(labelled.mean()) if len(labelled) else 0.0
@@ -419,6 +428,17 @@ def _empty_splits(splitter: Splitter, index: Index) -> list[str]:
         for split in splitter.drawn()
         if there and split not in there
     ]
+
+
+def _misspelt(source: _Source, index: Index) -> list[str]:
+    """Sentences about labels that are none but those in use: without definitions, which the sets of
+    the papers have, and not listed by the user in `labels.yaml` or `data.classes`."""
+    listed = source.data.classes is not None or (source.dataset.root / "labels.yaml").is_file()
+    if listed:
+        return []
+    annotated = (index.targets > 0)[index.person_status != "removed"].sum(axis=0).tolist()
+    persons = dict(zip(index.labels, annotated, strict=True))
+    return misspelt({n: count for n, count in persons.items() if source.definitions[n] == n})
 
 
 def _both(splits: Iterable[str]) -> str:

@@ -1,5 +1,6 @@
 """What each command does: settings in, files and plain values out. No printing, no parsing."""
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,7 @@ from cache.paths import view_names
 from cache.progress import Progress, silent
 from cache.statuses import FAILED
 from cache.store import open_view
+from pipelines.recordings import terms_of
 from pipelines.results import RESULTS, Results
 from pipelines.settings import Settings
 from pipelines.workplace import device_of, index_of, networks_of, views_of
@@ -21,6 +23,8 @@ from pipelines.workplace import device_of, index_of, networks_of, views_of
 if TYPE_CHECKING:
     from extract.people import Finder
     from train.scores import Scores
+
+log = logging.getLogger("extract")
 
 
 def prepare(
@@ -96,7 +100,7 @@ def plan(settings: Settings, probe: bool = True) -> dict[str, Any]:
     how big it gets, from a few pictures computed now; and, in words, what would stop it. Writes
     nothing."""
     from cache.share import offered
-    from extract.estimate import estimate
+    from extract.estimate import MEASURED, estimate
     from extract.plan import make_plan, networks_needed
     from extract.run import from_others
 
@@ -121,6 +125,9 @@ def plan(settings: Settings, probe: bool = True) -> dict[str, Any]:
         warnings.append(f"there is no folder {pictures}, {stop}: set data.root to the pictures")
     estimated = None
     if probe and not found.empty and not warnings:
+        some = min(MEASURED, found.pictures)
+        on = f" on {some} {terms_of(index).sources}" if some else ""
+        log.info("measuring%s (--no-probe leaves it out) ...", on)
         try:
             estimated = estimate(
                 found, settings.data, settings.cache, settings.extract, views, networks

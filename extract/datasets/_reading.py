@@ -1,6 +1,7 @@
 """What readers share: tables with line numbers, labels by name, pictures below a folder, faults."""
 
 import csv
+import difflib
 import json
 import math
 import os
@@ -23,6 +24,9 @@ LISTED = 3  # faults that a refusal quotes
 KEPT = 1000  # faults that are kept
 LINKS = "links to folders, not entered (data.follow_links)"
 OFF = 0.02  # how far from 1 rounded shares may sum
+RARE = 3  # persons: a label of so few may be a slip of the pen
+NEAR = 0.85  # how like one another long names are, of which one may be the other misspelt
+LETTERS, NAMES = 40, 200  # longer labels, and more of them, are texts: their spelling is theirs
 PICTURES = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm")
 
 # What folders and files of splits are called elsewhere.
@@ -119,6 +123,48 @@ def names_in_use(words: Iterable[str]) -> list[str]:
     for word in sorted(set(words)):
         found.setdefault(" ".join(word.split()).casefold(), word)
     return sorted(found.values())
+
+
+def misspelt(persons: Mapping[str, int]) -> list[str]:
+    """A sentence for each label that may be another one misspelt; persons: who has each label.
+
+    That is a label of at most `RARE` persons, or of a tenth of the other's, beside one of more
+    persons from which one letter sets it apart (another one, one too many, one missing, two in
+    each other's place), or to which `difflib` finds it `NEAR`. It is a guess from spelling alone:
+    happiness and unhappiness are as near, and nothing is joined or refused. Case, blanks and signs
+    do not matter. Labels of one or two letters, and those that differ in digits (`level 1`,
+    `level 2`), are not compared.
+    """
+    if len(persons) > NAMES:
+        return []
+    said = []
+    spelt = {name: plain(name) for name in persons if len(name) <= LETTERS}
+    for name, word in spelt.items():
+        few = persons[name]
+        near = {
+            other: _likeness(word, its)
+            for other, its in spelt.items()
+            if 0 < few < persons[other] and few <= max(RARE, persons[other] // 10)
+        }
+        best = max(near, key=lambda other: near[other], default=None)
+        if best is not None and near[best] > 0:
+            said.append(
+                f"the label {name!r} ({few:,} person{'' if few == 1 else 's'}) is spelt nearly as "
+                f"{best!r} ({persons[best]:,}): mend the annotation where it is misspelt; where "
+                "both are meant, list the labels in labels.yaml"
+            )
+    return said
+
+
+def _likeness(one: str, other: str) -> float:
+    """`difflib`'s ratio of two words, 0 where they are not near: see `misspelt`."""
+    longer = max(len(one), len(other))
+    if longer < 3 or re.sub(r"\D", "", one) != re.sub(r"\D", "", other):
+        return 0.0
+    needed = min(NEAR, (longer - 1) / longer)
+    match = difflib.SequenceMatcher(None, one, other, autojunk=False)
+    likely = match.real_quick_ratio() >= needed and match.quick_ratio() >= needed
+    return ratio if likely and (ratio := match.ratio()) >= needed else 0.0
 
 
 # What a person is said to feel: names of labels, or shares by name.

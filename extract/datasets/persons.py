@@ -12,6 +12,7 @@ twice. A box that is no box is a row with a reason, as in every data set.
 
 import csv
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cache.boxes import NO_BOX
-from cache.errors import DataError, did_you_mean
+from cache.errors import FEW, DataError, did_you_mean, in_few
 from extract.datasets import NAN, Dataset, PersonRecord, PictureRecord, dataset
 from extract.datasets._reading import (
     Gathering,
@@ -181,9 +182,17 @@ class Persons(Dataset):
             return None
         line.path = line.path.replace("\\", "/")
         if not is_below(line.path):
-            self._faults.add(f"{where}: the path {line.path!r} is not below data.root")
+            self._faults.add(f"{where}: the path {line.path!r} is {self._misplaced(line.path)}")
             return None
         return line
+
+    def _misplaced(self, path: str) -> str:
+        """What is wrong with a path that is not one below the root; told by its words alone."""
+        there = Path(os.path.normpath(path))  # absolute, or it is below neither
+        for root in (self.root.absolute(), self.root.resolve()):
+            if there.is_relative_to(root) and is_below(short := str(there.relative_to(root))):
+                return f"absolute: write paths from data.root: {short!r}"
+        return "not below data.root"
 
 
 def _the_file(root: Path, file: Path | None) -> Path:
@@ -220,11 +229,7 @@ def _csv_lines(file: Path, faults: Gathering) -> Iterator[tuple[Any, str]]:
             raise DataError(f"{file.name}, line 1: the column {min(twice)!r} stands twice")
         missing = [name for name in ("path", "labels") if name not in header]
         if missing:
-            here = did_you_mean(missing[0], header) if header else ""
-            comma = ", and cells are separated by commas" if ";" in "".join(header) else ""
-            raise DataError(
-                f"{file.name}, line 1: there must be a column {' and '.join(missing)}{comma}{here}"
-            )
+            raise DataError(f"{file.name}, line 1: {_without(missing, header)}")
         for row in rows:
             where = f"{file.name}, line {rows.line_num}"
             if len(row) > len(header):
@@ -236,6 +241,18 @@ def _csv_lines(file: Path, faults: Gathering) -> Iterator[tuple[Any, str]]:
                 )
     except csv.Error as error:
         faults.add(f"{file.name}, line {rows.line_num}: no CSV ({error})")
+
+
+def _without(missing: list[str], header: list[str]) -> str:
+    """The refusal of a header in which columns are missing."""
+    some = len(missing) > 1
+    needs = f"the table needs {'the columns' if some else 'a column'} {' and '.join(missing)}"
+    if not any(header):
+        return f"{needs}, and this line is empty"
+    if any(sign in name for sign in ";\t" for name in header):
+        return f"{needs}, and cells are separated by commas, not by semicolons or tabs"
+    has = in_few(header, FEW)[:200]
+    return f"{needs}; this file has {has}: rename or add {'them' if some else 'it'}"
 
 
 def _of_cells(cells: dict[str, str]) -> dict[str, Any]:

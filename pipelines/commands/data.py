@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from cache.contents import weights_in_words
 from pipelines import settings as params
@@ -124,6 +124,7 @@ def _show_prepare(report: dict[str, Any]) -> None:
             *([str(report["groups"].get(split, 0))] if grouped else []),
         )
     out.print(table)
+    _show_labels(report, called.many)
     if set(report["origins"]) - {"annotated"}:
         out.print(f"boxes: {counts(report['origins'])}")
     for what, rows in report["rows"].items():
@@ -139,6 +140,19 @@ def _show_prepare(report: dict[str, Any]) -> None:
         out.print(f"look at some of them: {escape(report['contact_sheet'])}")
 
 
+def _show_labels(report: dict[str, Any], persons: str, most: int = 60) -> None:
+    """How many of those that count have each label, a row a label."""
+    share = "a share of " if report["kind"] == "distribution" else ""
+    splits, found = list(report["persons"]), report["persons_per_label"]
+    table = Table("label", *(Column(split, justify="right") for split in splits))
+    for label, counted in list(found.items())[:most]:
+        table.add_row(escape(label), *(f"{counted.get(split, 0):,}" for split in splits))
+    out.print(f"{persons} that count and have {share}each label:")
+    out.print(table)
+    if len(found) > most:
+        out.print(f"and {len(found) - most:,} more labels; --json has them all")
+
+
 def plan(
     probe: Annotated[
         bool, typer.Option(help="Compute a few pictures to tell minutes and sizes.")
@@ -147,7 +161,8 @@ def plan(
     file: Params = PARAMS,
     as_json: Json = False,
 ) -> None:
-    """Say what `extract` would compute, why, how long it takes and how big it gets.
+    """Say what `extract` would compute, why, how long it takes and how big it gets. To measure
+    takes half a minute and more; --no-probe does not.
 
     Example: emocache plan --no-probe --set views.depth.network=Intel/dpt-large
     """

@@ -105,7 +105,22 @@ def test_damage_is_found(exported, tmp_path):
         opened["views/colour/features"][3] += 1
     with pytest.raises(CacheError, match=r"damaged.*/views/colour/features"):
         import_hdf5(Cache(root=tmp_path / "back"), file)
-    assert not (tmp_path / "back" / "index").exists()
+    assert not (tmp_path / "back").exists()
+
+
+@pytest.mark.parametrize("stop", [CacheError("no"), KeyboardInterrupt()], ids=["refusal", "stop"])
+def test_a_failed_import_leaves_no_new_folder_and_what_was_there(exported, tmp_path, stop):
+    def fail(done, total):
+        raise stop
+
+    there = tmp_path / "there"
+    there.mkdir()
+    (there / "notes.txt").write_text("mine")
+    for root in (tmp_path / "new" / "deep" / "back", there):
+        with pytest.raises(type(stop)):
+            import_hdf5(Cache(root=root), exported, fail)
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+    assert {path.name for path in there.iterdir()} == {".lock", "notes.txt"}
 
 
 def test_any_damage_to_what_it_says_of_the_views_is_found(exported, tmp_path):

@@ -15,7 +15,7 @@ from PIL import Image
 
 from cache.errors import DataError
 from cache.index import Index
-from extract.datasets._reading import KEPT, Faults
+from extract.datasets._reading import KEPT, NAMES, Faults, misspelt
 from extract.datasets.persons import Persons, schema
 from extract.prepare import Prepared, check, prepare
 from extract.settings import Data
@@ -268,13 +268,30 @@ def test_an_unknown_column_is_named_with_the_nearest(own):
     ]
 
 
-@pytest.mark.parametrize("header", ["path,x1,y1,x2,y2", "x1,labels", "", "path,lables"])
-def test_missing_columns_are_refused(own, header):
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("path,x1", "a column labels; this file has path, x1: rename or add it"),
+        ("x1,labels", "a column path; this file has x1, labels: rename or add it"),
+        ("", "the columns path and labels, and this line is empty"),
+        ("path,lables", "a column labels; this file has path, lables: rename or add it"),
+        (
+            "Path,Label",
+            "the columns path and labels; this file has Path, Label: rename or add them",
+        ),
+        (
+            "path;labels",
+            "the columns path and labels, and cells are separated by commas, not by semicolons or "
+            "tabs",
+        ),
+    ],
+    ids=lambda value: value[:12],
+)
+def test_missing_columns_are_refused(own, header, said):
     own.csv("a.png,1", header=header)
-    with pytest.raises(
-        DataError, match=r"persons\.csv, line 1: there must be a column (path|labels)"
-    ):
+    with pytest.raises(DataError) as refused:
         own.check()
+    assert str(refused.value) == f"persons.csv, line 1: the table needs {said}"
 
 
 def test_a_column_that_stands_twice_is_refused(own):
@@ -291,6 +308,34 @@ def test_missing_labels_are_a_fault_in_json_lines(own):
 def test_ids_that_stand_twice_name_both_lines(own):
     own.jsonl(person(id="x"), person(id="y", box=[2, 2, 9, 9]), person(id="x", box=[3, 3, 9, 9]))
     assert own.faults() == ["persons.jsonl, line 3: the id 'x' is that of persons.jsonl, line 1"]
+
+
+@pytest.mark.parametrize(
+    "by", ["as it is", "root is a link", "a link too", "with dots", "relative root"]
+)
+def test_an_absolute_path_below_the_root_is_told_as_it_should_be(own, by, monkeypatch):
+    below = own.root / "deep" / "a.png"
+    if by in ("root is a link", "a link too"):
+        (own.base / "link").symlink_to(own.root)
+        own.root = own.base / "link"
+        below = own.root / "deep" / "a.png" if by == "a link too" else below
+    elif by == "with dots":
+        below = own.root / ".." / own.root.name / "deep" / "a.png"
+    elif by == "relative root":
+        monkeypatch.chdir(own.base)
+        own.root = Path(own.root.name)
+    own.csv("a.png,1,1,9,9,joy", f"{below},1,1,9,9,joy")
+    assert own.faults() == [
+        f"persons.csv, line 3: the path '{below}' is absolute: write paths from data.root: "
+        "'deep/a.png'"
+    ]
+
+
+@pytest.mark.parametrize("path", ["{root}", "{root}x/a.png", "{root}/../a.png", "/a.png"])
+def test_an_absolute_path_elsewhere_is_not_below_the_root(own, path):
+    path = path.format(root=own.root)
+    own.csv(f"{path},1,1,9,9,joy")
+    assert own.faults() == [f"persons.csv, line 2: the path '{path}' is not below data.root"]
 
 
 def test_labels_beside_shares_are_a_fault(own):
@@ -462,6 +507,93 @@ def test_a_table_without_any_label_is_not_a_crash(own):
     own.csv("a.png,1,1,9,9,")
     with suppress(DataError):
         assert own.index().person_status.tolist() == ["unlabelled"]
+
+
+# Labels that may be misspelt
+
+
+@pytest.mark.parametrize(
+    ("rare", "frequent"),
+    [
+        ("jou", "joy"),  # another letter
+        ("exited", "excited"),  # one missing
+        ("angery", "angry"),  # one too many
+        ("clam", "calm"),  # in each other's place
+        ("embarrased", "embarrassed"),
+        ("unhappiness", "happiness"),  # an honest pair: a remark is all that is made
+        ("Doubt - confusion", "doubt/confusion"),
+    ],
+)
+def test_a_rare_label_near_a_frequent_one_is_remarked(rare, frequent):
+    (said,) = misspelt({"neutral": 90, frequent: 40, rare: 1})
+    assert said.startswith(
+        f"the label {rare!r} (1 person) is spelt nearly as {frequent!r} (40): mend the annotation"
+    )
+
+
+@pytest.mark.parametrize(
+    "persons",
+    [
+        {"joy": 40, "jou": 40},  # neither is rare
+        {"joy": 40, "jou": 5},
+        {"joy": 1, "jou": 1},
+        {"joy": 40, "jou": 0},
+        {"sad": 1, "scared": 40},
+        {"sadness": 1, "happiness": 40, "fear": 40},
+        {"level 1": 1, "level 2": 40},
+        {"-1": 1, "1": 40, "no": 2, "go": 40, "\U0001f600": 1, "\U0001f601": 40},
+        {"j" * 50: 1, "j" * 51: 40},
+        {**{f"jo{number}": 1 for number in range(NAMES)}, "joy": 40, "jou": 1},
+    ],
+    ids=lambda persons: next(iter(persons))[:12],
+)
+def test_other_labels_are_not_remarked(persons):
+    assert misspelt(persons) == []
+
+
+def test_more_than_a_few_persons_may_be_few_beside_very_many():
+    (said,) = misspelt({"joy": 1000, "jou": 100, "jpy": 101})
+    assert "'jou' (100 persons)" in said
+
+
+def test_of_several_that_are_near_the_nearest_is_named():
+    (said,) = misspelt({"excitement": 20, "excited": 40, "exited": 2})
+    assert "nearly as 'excited' (40)" in said
+
+
+def remarks(found: Prepared) -> list[str]:
+    return [warning for warning in found.warnings if "is spelt nearly as" in warning]
+
+
+def test_labels_that_nobody_listed_are_remarked_and_counted(own):
+    lines = [f"a.png,{n},1,{n + 9},9,joy,train" for n in range(6)]
+    lines += ["b.png,1,1,9,9,jou,train", "b.png,2,1,9,9,fear;joy,test", "b.png,9,9,1,1,joy,test"]
+    own.csv(*lines, header=f"{HEADER},split")
+    found = own.check(split={"val": 0})
+    assert found.persons_per_label == {
+        "fear": {"train": 0, "test": 1},
+        "jou": {"train": 1, "test": 0},
+        "joy": {"train": 6, "test": 1},  # who has a bad box does not count
+    }
+    (said,) = remarks(found)
+    assert "'jou' (1 person) is spelt nearly as 'joy' (8)" in said
+    own.labels("joy: joy\nfear: fear\njou: jou\n")
+    assert remarks(own.check()) == []
+
+
+def test_labels_with_definitions_or_made_of_others_are_not_remarked(own):
+    lines = [f"a.png,{n},1,{n + 9},9,joy,train" for n in range(6)]
+    own.csv(*lines, "b.png,1,1,9,9,jou,train", header=f"{HEADER},split")
+    meant = own.base / "definitions.yaml"
+    meant.write_text("jou: a word of the dialect\n")
+    assert remarks(own.check()) and not remarks(own.check(definitions=meant))
+    assert not remarks(own.check(classes={"joy": ["joy"], "jou": ["jou"]}))
+
+
+def test_shares_above_0_are_counted_as_having_the_label(own):
+    own.csv("a.png,1,1,9,9,joy=0.7;fear=0.3,test", "b.png,1,1,9,9,joy=1;fear=0,test",
+            header=f"{HEADER},split")  # fmt: skip
+    assert own.check().persons_per_label == {"fear": {"test": 1}, "joy": {"test": 2}}
 
 
 # Which file

@@ -1,6 +1,7 @@
 """`emocache prepare` and its `--check` on a table of one's own: what is said and written."""
 
 import json
+import logging
 import re
 import shutil
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from extract.estimate import Estimate
 from tests.pipelines.conftest import ROOT
 from tests.pipelines.test_cli import answer, refusal
 
@@ -149,6 +151,30 @@ def test_prepare_on_a_faulty_table_is_one_sentence_that_names_check(emocache, fo
     assert files(folder) == before
 
 
+def test_labels_are_printed_with_their_persons_and_what_may_be_misspelt(emocache, folder):
+    lines = [f"a.png,{n},1,{n + 9},9,joy;[b]x[/],train" for n in range(6)]
+    write(folder, *lines, "b.png,1,1,9,9,jou,val")
+    table = folder / "own" / "persons.csv"
+    table.write_text(table.read_text().replace(HEADER, HEADER + ",split"))
+    for arguments in (("--check",), ()):
+        said = emocache("prepare", *arguments, *SET).out
+        rows = [re.findall(r"[^\s│]+", line) for line in said.splitlines() if "│" in line]
+        for row in (["[b]x[/]", "6", "0"], ["jou", "0", "1"], ["joy", "6", "0"]):
+            assert row in rows
+        assert "the label 'jou' (1 person) is spelt nearly as 'joy' (6): mend" in said
+        found = answer(emocache("prepare", *arguments, "--json", *SET))
+        assert found["persons_per_label"]["joy"] == {"train": 6, "val": 0}
+        assert any("'jou'" in warning for warning in found["warnings"])
+
+
+def test_of_very_many_labels_the_first_are_printed(emocache, folder):
+    write(folder, *(f"a.png,{n},1,{n + 9},9,label {n}" for n in range(1, 51)),
+          *(f"b.png,{n},1,{n + 9},9,label {n + 50}" for n in range(1, 21)))  # fmt: skip
+    said = emocache("prepare", "--check", *SET).out
+    assert "70 labels" in said and "and 10 more labels; --json has them all" in said
+    assert sum("│ label " in line for line in said.splitlines()) == 60
+
+
 def test_faults_are_printed_as_they_are(emocache, folder):
     """Brackets are marks of the console; what a stranger wrote is text."""
     write(folder, "a.png,[bold]x[/],1,9,9,joy")
@@ -163,3 +189,23 @@ def test_a_table_that_was_mended_is_prepared(emocache, folder):
     done = emocache("prepare", *SET)
     assert done.code == 0, done.said
     assert "splits drawn" in done.out and "rows of persons: 3 new" in done.out
+
+
+def test_plan_says_before_it_measures_that_it_does(emocache, folder, monkeypatch, caplog):
+    def estimate(*_):
+        logging.getLogger("extract").info("computing")
+        return Estimate(1.0, {"decode": 1.0}, 10, 1, 2, "cpu")
+
+    def said(*more):
+        caplog.clear()
+        assert emocache("plan", *SET, *more).code == 0
+        return [one.getMessage() for one in caplog.records]
+
+    caplog.set_level("INFO", "extract")
+    monkeypatch.setattr("extract.estimate.estimate", estimate)
+    write(folder, *SOUND)
+    answer(emocache("prepare", "--json", *SET))
+    assert said() == ["measuring on 2 pictures (--no-probe leaves it out) ...", "computing"]
+    assert said("--no-probe") == []
+    shutil.rmtree(folder / "own")  # nothing can be measured, and the plan says so
+    assert said() == []

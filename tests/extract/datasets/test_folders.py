@@ -167,6 +167,24 @@ def test_labels_that_differ_in_a_sign_or_in_case_stay_apart(tmp_path):
     assert read("folders", root) == {f"{name}/1.png": ("", [name]) for name in names}
 
 
+def test_a_folder_that_may_be_misspelt_is_remarked(tmp_path):
+    paths = [f"train/joy/{n}.png" for n in range(5)]
+    root = tree(tmp_path, *paths, "train/fear/6.png", "train/fera/7.png", "train/jou/8.png")
+    found = check(Data(name="folders", root=root))
+    (said,) = [warning for warning in found.warnings if "spelt" in warning]
+    assert said.startswith("the label 'jou' (1 person) is spelt nearly as 'joy' (5): ")
+    assert found.persons_per_label["joy"] == {"train": 5}
+
+
+def test_labels_of_a_set_that_has_its_own_are_not_remarked(tmp_path, monkeypatch):
+    """As fear and tear would be, were they labels of the set."""
+    monkeypatch.setattr("extract.datasets.folders.shipped", lambda known: {
+        "fear": "feeling threatened", "tear": "feeling sad"})  # fmt: skip
+    root = tree(tmp_path, *(f"train/fear/{n}.png" for n in range(5)), "train/tear/6.png")
+    found = check(Data(name="fi", root=root))
+    assert found.labels == 2 and not any("spelt" in warning for warning in found.warnings)
+
+
 # The sets that come so
 
 

@@ -160,6 +160,30 @@ def test_the_onnx_file_says_what_it_is(exported, features):
         assert value.type.tensor_type.shape.dim[0].dim_param == "persons"
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.export.load, of itself
+def test_a_large_head_lies_in_two_files_and_gives_the_same(
+    features, exported, tmp_path, monkeypatch
+):
+    model, whole, files = exported("mlp")
+    monkeypatch.setattr(export, "ONE_FILE", 1000)  # bytes
+    rows = features.rows("test")
+    found = export.write(model, features, rows, tmp_path, "mlp", {"a": [1]})
+    assert found.checked.worst <= export.LIMIT
+    size = (tmp_path / "head.onnx").stat().st_size
+    data = tmp_path / "head.onnx.data"
+    assert size < (whole / "head.onnx").stat().st_size and data.stat().st_size > 1000
+    assert not (whole / "head.onnx.data").exists()
+    for one, other in zip(
+        run_both(tmp_path, found.inputs, features.batch(rows)),
+        run_both(whole, files.inputs, features.batch(rows)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one["scores"], other["scores"])
+    data.unlink()
+    with pytest.raises(Exception, match=r"head\.onnx\.data"):
+        InferenceSession(tmp_path / "head.onnx")
+
+
 def test_the_same_head_gives_the_same_bytes_and_stays_as_it_was(features, exported, tmp_path):
     model, folder, _ = exported("kosti")
     model.train()

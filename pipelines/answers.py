@@ -25,10 +25,11 @@ from pipelines.overlay import PersonMark, draw
 
 class Answering(ABC):
     """A predictor. info: what is known of its head, as head.json has it; networks: frozen ones;
-    finds: who people are."""
+    thresholds: of labels, from val, where they are known; finds: who people are."""
 
     info: Mapping[str, Any]
     networks: Networks
+    thresholds: Mapping[str, float]
 
     @property
     @abstractmethod
@@ -90,6 +91,7 @@ class Answering(ABC):
             "note": info["note"],
             "views": sorted(info["views"]),
             "not_learned": [label for label, count in info["positives"].items() if not count],
+            "thresholds": dict(self.thresholds),
             **weights_summary(weights),
         }
 

@@ -114,7 +114,7 @@ class ExportedPredictor(Answering):
     ):
         self.head, self.settings, self.networks = head, settings, networks
         self.views, self.differs = views, tuple(differs)
-        self.info = head.info
+        self.info, self.thresholds = head.info, head.info["thresholds"]
 
     @classmethod
     def load(

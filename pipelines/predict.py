@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class Predictor(Answering):
     views: dict[str, View]
     model: Any
     info: Mapping[str, Any]
+    thresholds: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def load(cls, settings: Settings, head: Path) -> "Predictor":
@@ -53,7 +54,7 @@ class Predictor(Answering):
                     f"view {name!r} as set here is not what the head was fitted on ({why}): set "
                     "views and weights as they were, or train on features of these settings"
                 )
-        return cls(settings, networks, views, model, info)
+        return cls(settings, networks, views, model, info, thresholds_of(head, info))
 
     @property
     def finds(self) -> People:
@@ -89,24 +90,19 @@ def predict(
     top: int = 5,
 ) -> dict[str, Any]:
     """See `Answering.predict`. head: of `train`, or a folder of `export`, whose own settings then
-    say what views are, and who people; where weights lie and the device are as set. Beside what
-    that gives, `thresholds` of labels, where they are known."""
+    say what views are, and who people; where weights lie and the device are as set."""
     only_one(pictures, boxes)
     predictor: Answering
     if is_exported(head):
         predictor = ExportedPredictor.load(head, settings.weights, settings.device)
     else:
         predictor = Predictor.load(settings, head)
-    found = predictor.predict(pictures, boxes, out, top)
-    return {**found, "thresholds": thresholds_of(head, predictor.info)}
+    return predictor.predict(pictures, boxes, out, top)
 
 
 def thresholds_of(head: Path, info: Mapping[str, Any]) -> dict[str, float]:
     """The scores from which on each label is decided, where `evaluate` took them from val for this
-    very head: of the results folder that the head lies in, else none. An exported head has its
-    own."""
-    if is_exported(head):
-        return dict(info["thresholds"])
+    very head: of the results folder that the head lies in, else none."""
     results = Results(head.parent)
     try:
         if results.read_metrics()["provenance"].get("head_sha256") != info["sha256"]:

@@ -6,7 +6,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from pipelines.answers import Answer
 from pipelines.exported import ExportedPredictor
 from pipelines.overlay import PEOPLE, PersonMark
 from pipelines.pages import data_url
-from pipelines.predict import Predictor, thresholds_of
+from pipelines.predict import Predictor
 from pipelines.serve.persons import Persons
 from pipelines.settings import Serve
 from train.data import Features
@@ -62,12 +61,10 @@ class Desk:
         self,
         predictor: Predictor | ExportedPredictor,
         settings: Serve,
-        head: Path | None = None,
         persons: Persons | str = NO_PERSONS,
     ) -> None:
         self.predictor, self.settings, self.persons = predictor, settings, persons
-        thresholds = thresholds_of(head, predictor.info) if head is not None else {}
-        self.grounds = {**predictor.about(), "thresholds": thresholds}
+        self.grounds = predictor.about()
         self._removable, self._edges = self._warm()
         self._kept: OrderedDict[str, Kept] = OrderedDict()
         self._lock = threading.Lock()

@@ -74,7 +74,7 @@ def desk_of(settings: Settings, head: Path, here: bool) -> "Desk":
 
     predictor = predictor_of(settings, head)
     persons = persons_of(settings, predictor) if here else REACHED
-    return Desk(predictor, settings.serve, head, persons)
+    return Desk(predictor, settings.serve, persons)
 
 
 def predictor_of(settings: Settings, head: Path) -> "Predictor | ExportedPredictor":

@@ -21,7 +21,7 @@ from pipelines.exported import ExportedHead, ExportedPredictor, is_exported
 from pipelines.results import Results, read_csv
 from pipelines.settings import Settings
 from tests.train import made
-from train.export import tensors_of
+from train.export import Port, tensors_of
 from train.run import open_head
 
 FILES = ["README.md", "head.onnx", "head.pt2", "predictor.json", "settings.yaml"]
@@ -237,13 +237,11 @@ def head(folder) -> ExportedHead:
 def given(head, opened) -> dict[str, np.ndarray]:
     """The features of the persons of test by name."""
     batch = opened.features.batch(opened.features.rows("test"))
-    ports = [PortOf(**port) for port in head.info["inputs"]]
+    ports = [
+        Port(port["name"], tuple(port["shape"]), port["dtype"], port["view"], port["array"])
+        for port in head.info["inputs"]
+    ]
     return {name: value.numpy() for name, value in tensors_of(ports, batch).items()}
-
-
-class PortOf:
-    def __init__(self, name, view, array, **more):
-        self.name, self.view, self.array = name, view, array
 
 
 def test_its_scores_are_those_of_evaluation(head, given, place):

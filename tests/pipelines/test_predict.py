@@ -372,7 +372,7 @@ def test_the_server_says_what_the_command_says(settings, head, predictor, person
     said = predict(settings, head, [path])
     (want,) = said.pop("pictures")
     assert want["people"]
-    desk = Desk(predictor, settings.serve, head)
+    desk = Desk(predictor, settings.serve)
     with TestClient(make_app(desk), base_url="http://127.0.0.1:8517") as client:
         found = client.post("/api/predict", files={"picture": (path.name, path.read_bytes())})
         assert found.status_code == 200

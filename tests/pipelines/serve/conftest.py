@@ -21,7 +21,7 @@ from cache.spec import Row
 from cache.statuses import STATUS
 from extract import images
 from extract.detectors import Detections
-from pipelines.predict import Predictor
+from pipelines.predict import Predictor, thresholds_of
 from pipelines.results import Results, write_csv
 from pipelines.serve.app import make_app
 from pipelines.serve.desk import Desk
@@ -193,7 +193,8 @@ def predictor(results, settings, finds) -> Predictor:
         weights=lambda name: given(name, None),
         device=lambda: "cpu",
     )
-    return Predictor(settings, networks, views, model, info)
+    thresholds = thresholds_of(results.head, info)
+    return Predictor(settings, networks, views, model, info, thresholds)
 
 
 @pytest.fixture
@@ -203,7 +204,7 @@ def persons(settings, predictor) -> Persons:
 
 @pytest.fixture
 def desk(predictor, results, persons) -> Desk:
-    return Desk(predictor, LIMITS, results.head, persons)
+    return Desk(predictor, LIMITS, persons)
 
 
 @pytest.fixture

@@ -237,8 +237,10 @@ def test_a_head_without_graph_and_objects_is_served(predictor, results, tmp_path
     save_head(tmp_path, fitted.model, settings, features, {}, {"positives": positives})
     model, info = load_head(tmp_path)
     info["views"]["body"]["weights"] = []
-    alone = replace(predictor, model=model, info=info, views={"body": predictor.views["body"]})
-    desk = Desk(alone, LIMITS, tmp_path)
+    alone = replace(
+        predictor, model=model, info=info, views={"body": predictor.views["body"]}, thresholds={}
+    )
+    desk = Desk(alone, LIMITS)
     about = desk.about()
     assert about["removable"] == ["body"] and about["edges"] == [] == list(about["thresholds"])
     found = desk.predict("a", TWO, keep=True)

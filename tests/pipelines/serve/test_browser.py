@@ -297,7 +297,7 @@ def test_a_person_without_a_picture_and_one_who_is_not_there(opened):
 
 
 def test_where_none_are_offered_the_page_says_why(browser, predictor, results):
-    with running(Desk(predictor, LIMITS, results.head, "there is no cache folder x")) as url:
+    with running(Desk(predictor, LIMITS, "there is no cache folder x")) as url:
         browser.get(f"{url}/#person=1")
         wait(browser, lambda: all_of(browser, "#no-persons")[0].text)
         assert all_of(browser, "#no-persons")[0].text == (

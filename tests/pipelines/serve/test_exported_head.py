@@ -40,7 +40,7 @@ def exported(folder, predictor) -> ExportedPredictor:
 
 @pytest.fixture
 def client(exported, folder):
-    desk = Desk(exported, LIMITS, folder, server.EXPORTED)
+    desk = Desk(exported, LIMITS, server.EXPORTED)
     with TestClient(make_app(desk), base_url=HOME) as found:
         yield found
 
@@ -100,7 +100,7 @@ def test_a_damaged_folder_is_refused_before_it_serves(folder, settings, tmp_path
 def test_the_page_lists_objects_and_says_why_nothing_can_be_taken_away(
     browser, exported, folder, predictor, tmp_path
 ):
-    with running(Desk(exported, LIMITS, folder, server.EXPORTED)) as url:
+    with running(Desk(exported, LIMITS, server.EXPORTED)) as url:
         browser.get_log("browser")
         browser.get(url)
         choose(browser, tmp_path)

@@ -96,7 +96,7 @@ def test_true_shares_are_given_where_labels_are_distributions(predictor, results
     shares = np.tile(np.float32([0.5, 0.25, 0.25, 0]), (160, 1))
     persons.index.__dict__["targets"] = shares  # as a cached property keeps it
     info = {**predictor.info, "spec": {**predictor.info["spec"], "kind": "distribution"}}
-    desk = Desk(replace(predictor, info=info), LIMITS, results.head, persons)
+    desk = Desk(replace(predictor, info=info), LIMITS, persons)
     assert desk.person(0)["shares"] == {"calm": 0.5, "glad": 0.25, "sad": 0.25, "tense": 0}
 
 
@@ -170,7 +170,7 @@ def test_no_network_runs_and_no_view_is_read_whole(settings, predictor, results,
 
     monkeypatch.setattr(StoredView, "read", never)
     persons = Persons.open(settings, predictor.model, predictor.info)
-    desk = Desk(predictor, LIMITS, results.head, persons)
+    desk = Desk(predictor, LIMITS, persons)
     for view in predictor.views.values():
         monkeypatch.setattr(view, "run", never)
     calls = predictor.networks.detector("", "").calls
@@ -228,7 +228,7 @@ def test_a_picture_that_is_not_there_costs_only_itself(client, number, says, mon
 
 def not_offered(predictor, results, why):
     """What a server says that has none."""
-    with TestClient(make_app(Desk(predictor, LIMITS, results.head, why)), base_url=HOME) as client:
+    with TestClient(make_app(Desk(predictor, LIMITS, why)), base_url=HOME) as client:
         about = client.get("/api/about").json()
         assert (about["splits"], about["no_persons"]) == ({}, why)
         for path in ("/api/persons", "/api/persons/1"):
@@ -288,7 +288,7 @@ def test_a_shard_that_changes_under_the_server_is_noticed(tmp_path, results, set
     shutil.copytree(results.folder.parent / "features", root)
     cache = settings.cache.model_copy(update={"root": root})
     here = settings.model_copy(update={"cache": cache})
-    desk = Desk(predictor, LIMITS, None, Persons.open(here, predictor.model, predictor.info))
+    desk = Desk(predictor, LIMITS, Persons.open(here, predictor.model, predictor.info))
     with TestClient(make_app(desk), base_url=HOME) as client:
         assert get(client, 70)
         (file,) = [path for path in root.glob("body.zarr/features/c/1/*") if path.is_file()]

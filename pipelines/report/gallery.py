@@ -131,10 +131,6 @@ def everybody(
         table = index.pictures.take(pictures)
         places = table["path"].to_pylist()
         sizes = np.stack([table[side].to_numpy() for side in ("width", "height")], axis=1)
-    depth, depth_said = None, ""
-    if not index.modalities and "depth" in opened.info["views"]:
-        depth = open_view(settings.cache.root, "depth").read("map")[pictures].astype(np.float32)
-        depth_said = _network(opened.info["views"]["depth"])
     seen = together(opened.explain(rows[at : at + BATCH]) for at in range(0, len(rows), BATCH))
     notes, noted = _notes(index, rows, seen)
     gallery = Gallery(
@@ -153,9 +149,11 @@ def everybody(
         notes=notes,
         noted=noted,
         shares=scores.distribution if kind == "distribution" else None,
-        depth=depth,
-        depth_said=depth_said,
     )
+    if not index.modalities and "depth" in opened.info["views"]:
+        maps = open_view(settings.cache.root, "depth").read("map")[pictures].astype(np.float32)
+        said = _network(opened.info["views"]["depth"])
+        gallery = replace(gallery, depth=maps, depth_said=said)
     asked = gallery.worst_first()[: settings.report.what_if]
     wanted = [] if index.modalities else _shown_first(gallery)
     count = len(asked) + min(len(wanted), settings.report.thumbnails)

@@ -51,6 +51,7 @@ def compare_runs(folders: Sequence[Path], settings: Evaluate) -> dict[str, Any]:
     """
     if len(folders) < 2:
         raise DataError("one results folder alone cannot be compared: name two or more")
+    _refuse_folders(folders)
     scores = [Scores.read(Results(folder).scores) for folder in folders]
     measured = [Results(folder).read_metrics() for folder in folders]
     for folder, found in zip(folders, measured, strict=True):
@@ -122,6 +123,12 @@ def holm(p: Sequence[float]) -> list[float]:
     raised = values[order] * np.arange(len(order), 0, -1)
     values[order] = np.minimum(np.maximum.accumulate(raised), 1)
     return values.tolist()
+
+
+def _refuse_folders(folders: Sequence[Path]) -> None:
+    for folder in folders:
+        if not folder.is_dir():
+            raise DataError(f"there is no results folder {folder}: name one that `evaluate` wrote")
 
 
 def _refuse_other(a: Path, b: Path, first: Scores, second: Scores) -> None:

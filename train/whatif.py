@@ -165,10 +165,7 @@ def _told(model: Any, features: Features, row: int, case: Without) -> Without:
 def _check_view(model: Any, features: Features, name: str) -> None:
     there = views_of(model, features)
     if name not in there:
-        raise SettingsError(
-            f"the head reads no view {name!r}{did_you_mean(name, there)}: it reads "
-            f"{', '.join(there)}"
-        )
+        raise SettingsError(f"the head reads no view {name!r}{did_you_mean(name, there)}")
 
 
 def _check_objects(model: Any, features: Features, row: int, numbers: Sequence[int]) -> None:

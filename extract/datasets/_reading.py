@@ -96,7 +96,7 @@ class LabelNames:
                 f"data.name and data.root){did_you_mean(word, self.names)}"
             )
         if word not in self.names:
-            self.counts[f"label spelt {word!r}"] += 1
+            self.counts[f"read as {self.names[found]!r}, spelt {word!r}"] += 1
         return found
 
     def one(self, place: int) -> Float32[np.ndarray, " C"]:
@@ -118,9 +118,11 @@ def plain(label: str) -> str:
 
 
 def names_in_use(words: Iterable[str]) -> list[str]:
-    """In alphabetical order; of spellings that differ in case and blanks alone, the first."""
+    """In alphabetical order; of spellings that differ in case and blanks alone the most frequent,
+    of equally frequent ones the first."""
     found: dict[str, str] = {}
-    for word in sorted(set(words)):
+    counts = Counter(words)
+    for word in sorted(counts, key=lambda word: (-counts[word], word)):
         found.setdefault(" ".join(word.split()).casefold(), word)
     return sorted(found.values())
 

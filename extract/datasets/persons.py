@@ -169,6 +169,12 @@ class Persons(Dataset):
             if (one.group, one.size) != (line.group, size):
                 self._faults.add(f"{where}: group or size is not that of the picture's other lines")
             one.persons.append((line, where))
+        boxes = [line.box for one in self._pictures.values() for line, _ in one.persons if line.box]
+        if boxes and all(0 <= side <= 1 for box in boxes for side in box):
+            self._faults.add(
+                f"every box of {self._file} lies between 0 and 1: boxes are in pixels, so multiply "
+                "x by the picture's width and y by its height"
+            )
         if not self._pictures and not self._faults.count:
             raise DataError(f"{self._file} has no lines: see data.file")
 

@@ -51,4 +51,4 @@ def serve(
             lambda found: out.print(f"emocache serves {escape(url)} (Ctrl-C ends it)"),
         )
 
-    run(settings.model_copy(update={"serve": limits}), head, ready)
+    run(settings.model_copy(update={"serve": limits}), head, ready, lambda: err.print("stopping"))

@@ -128,6 +128,8 @@ def gather(settings: Settings, results: Results, progress: Progress = silent) ->
     thresholds = {row["label"]: row["threshold"] for row in files["per_class"]}
     furthest = scores.of(extremes(scores) if kind == "distribution" else np.arange(0))
     terms = terms_of(index)
+    positives = info.get("positives")
+    learned = None if positives is None else [name for name, count in positives.items() if count]
     few = slice(settings.report.looks)
     looks, no_looks = looks_of(
         settings, index, opened, shown.person_rows.tolist()[few], shown.y_score[few]
@@ -165,13 +167,13 @@ def gather(settings: Settings, results: Results, progress: Progress = silent) ->
         graphs=seen.graphs,
         places={row: place_of(index, row) for row in furthest.person_rows.tolist()},
         terms=terms,
-        learned=[label for label, count in info["positives"].items() if count]
-        if "positives" in info
-        else None,
+        learned=learned,
         looks=looks,
         no_looks=no_looks,
         studies=studies_of(settings, index, results),
-        gallery=gallery.everybody(settings, index, opened, scores, kind, thresholds, progress),
+        gallery=gallery.everybody(
+            settings, index, opened, scores, kind, thresholds, progress, learned
+        ),
         **files,
         **_sides(info["spec"]),
     )

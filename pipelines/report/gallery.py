@@ -2,7 +2,7 @@
 sorts and filters, and a thumbnail of each picture."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from io import BytesIO
@@ -75,7 +75,8 @@ class Gallery:
     NaN where there is none; of single labels by the highest score; of distributions by the largest
     share. shares (N, C): the true ones of distributions. measure (N,): Jaccard of true and
     predicted labels, the score of the single true label, or the KL divergence; NaN where nothing is
-    decided. noted (N, len(notes)): which of `notes` is to be said of whom. depth (P, h, w): the
+    decided. noted (N, len(notes)): which of `notes` is to be said of whom. learned: labels
+    that a training person had, None where it is not known. depth (P, h, w): the
     maps in the cache, near is more, of a head that reads them; depth_said: of which network.
     thumbnails: WebP by place; without: why there is none, by place. what_if: of some persons.
     """
@@ -95,6 +96,7 @@ class Gallery:
     notes: Sequence[str] = ()
     noted: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), bool))
     shares: np.ndarray | None = None
+    learned: Collection[str] | None = None
     depth: np.ndarray | None = None
     depth_said: str = ""
     thumbnails: Mapping[int, bytes] = field(default_factory=dict)
@@ -116,6 +118,7 @@ def everybody(
     kind: LabelKind,
     thresholds: Mapping[str, float],
     progress: Progress = silent,
+    learned: Collection[str] | None = None,
 ) -> Gallery:
     """All persons of these scores, with what the head saw of them. thresholds: by label. Pictures
     are opened for thumbnails alone; one that cannot be read costs its own. progress: over persons
@@ -149,6 +152,7 @@ def everybody(
         notes=notes,
         noted=noted,
         shares=scores.distribution if kind == "distribution" else None,
+        learned=learned,
     )
     if not index.modalities and "depth" in opened.info["views"]:
         maps = open_view(settings.cache.root, "depth").read("map")[pictures].astype(np.float32)

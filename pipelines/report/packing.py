@@ -51,6 +51,7 @@ def packed(gallery: Gallery, scale: tuple[float, float]) -> dict[str, Any]:
         "one": gallery.terms.one,
         "many": gallery.terms.many,
         "labels": gallery.labels,
+        "learned": [gallery.learned is None or name in gallery.learned for name in gallery.labels],
         "thresholds": [None if math.isnan(one) else one for one in gallery.thresholds.tolist()],
         "measure": _measure_words(gallery),
         "score": _score_word(gallery),
@@ -95,7 +96,8 @@ def _what_if(
     asked = np.full(len(gallery.rows), -1)
     asked[found.asked] = np.arange(len(found.asked))
     span = max(high - low, 1e-12)
-    said = {"views": found.views, "persons": len(found.asked), "low": low, "span": span}
+    said = {"views": found.views, "persons": len(found.asked), "edges": found.edges}
+    said |= {"low": low, "span": span}
     return said, {
         "asked": ("i4", asked),
         "withoutView": ("u2", np.rint(65_535 * (found.without_view - low) / span)),

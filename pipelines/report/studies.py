@@ -19,6 +19,12 @@ def studies_of(settings: Settings, index: Index, results: Results) -> list[Secti
     what is not set. Raises DataError for a folder that holds no such thing, or of other data."""
     found: list[Section] = []
     if settings.report.beside:
+        for folder in settings.report.beside:
+            if folder.resolve() == results.folder.resolve():
+                raise DataError(
+                    f"report.beside names {folder}, which is this very run: keep another one by "
+                    "`cp -r results results-other` before the next is fitted, and name that"
+                )
         compared = compare_runs([results.folder, *settings.report.beside], settings.evaluate)
         first, *others = compare_page.sections(compared)
         found += [replace(first, text=compare_page.warnings(compared)), *others]

@@ -20,7 +20,7 @@ class WhatIf:
 
     without_view (M, V, C): without each of `views` alone. without_object: without each single
     object, those of person m being first[m] to first[m + 1], in the order of `objects_of`; first
-    (M + 1,).
+    (M + 1,). edges: whether the head has a label graph to cut.
     """
 
     asked: np.ndarray
@@ -28,6 +28,7 @@ class WhatIf:
     without_view: np.ndarray
     first: np.ndarray
     without_object: np.ndarray
+    edges: bool = False
 
 
 def what_if(
@@ -42,7 +43,7 @@ def what_if(
     at `train.whatif`."""
     import torch
 
-    from train.whatif import singles
+    from train.whatif import edges_of, singles
 
     views: tuple[str, ...] = ()
     labels = len(opened.features.labels)
@@ -63,4 +64,5 @@ def what_if(
         without_view=np.concatenate(without_view or [np.zeros((0, 0, labels))]),
         first=np.concatenate([[0], np.cumsum(counts, dtype=int)]),
         without_object=np.concatenate(without_object),
+        edges=bool(edges_of(opened.model)),
     )

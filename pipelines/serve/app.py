@@ -161,9 +161,10 @@ def make_app(desk: Desk, hosts: Collection[str] | None = LOOPBACK) -> Guard:
             try:
                 return await questions.run(job)
             except KeyError:
-                kept = f"{limits.kept} picture{'' if limits.kept == 1 else 's'}"
                 raise HTTPException(
-                    404, f"this picture is no longer kept, only the last {kept}: ask for it again"
+                    404,
+                    f"nothing is kept under this token (pictures and persons asked for last are, "
+                    f"{limits.kept} of them): ask for it again",
                 ) from None
             except (SettingsError, DataError) as error:
                 raise HTTPException(422, str(error)) from None

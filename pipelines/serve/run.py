@@ -6,6 +6,7 @@ import logging
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from cache.errors import EmocacheError, SettingsError, first_line
@@ -26,13 +27,16 @@ EXPORTED = "the head is an exported one: serve the head that was exported, with 
 
 
 def serve(
-    settings: Settings, head: Path, on_ready: Callable[[str, bool], None] = lambda url, open: None
+    settings: Settings,
+    head: Path,
+    on_ready: Callable[[str, bool], None] = lambda url, open: None,
+    on_stop: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve this head until the process is told to end (SIGINT, SIGTERM).
 
     head: of `train`, or a folder of `export`. on_ready: called with the address once it answers,
-    and whether other machines reach it. Raises SettingsError where it cannot listen there, and as
-    `Predictor.load` or `ExportedPredictor.load`.
+    and whether other machines reach it. on_stop: called when it is told to end. Raises
+    SettingsError where it cannot listen there, and as `Predictor.load` or `ExportedPredictor.load`.
     """
     import uvicorn
 
@@ -62,6 +66,13 @@ def serve(
                 timeout_graceful_shutdown=5,
             )
         )
+        end = server.handle_exit
+
+        def ending(signal: int, frame: FrameType | None) -> None:
+            on_stop()
+            end(signal, frame)
+
+        server.handle_exit = ending  # type: ignore[assignment, method-assign]
         name = f"[{limits.host}]" if ":" in limits.host else limits.host
         on_ready(f"http://{name}:{listening.getsockname()[1]}", not here)
         with contextlib.suppress(KeyboardInterrupt):  # which uvicorn raises once it has ended well

@@ -148,7 +148,7 @@ def labels_table(found: Mapping[str, Any], run: str) -> Table:
     counted = [] if shares else ["positives"]
     columns = ["label", *counted, first, run, "difference", "interval", "p", "p (Holm)"]
     known = sum(row["p"] is not None for row in found["per_label"])
-    notes = [f"p (Holm) is adjusted for all {known} labels and runs below."]
+    notes = [f"p (Holm) is adjusted for all {known} labels and runs."]
     if known * 2 / (found["resamples"] + 1) >= 1 - found["confidence"]:
         enough = math.ceil(2 * known / (1 - found["confidence"]))
         notes.append(
@@ -197,7 +197,7 @@ def _by_label(found: Mapping[str, Any]) -> list[Section]:
         )
         sections.append(
             Section(
-                f"Labels: {run['name']} less {first['name']}",
+                f"Labels: {run['name']} ({run['head']}) less {first['name']} ({first['head']})",
                 table=labels_table(found, run["name"]),
                 figures=[(caption, figure_of(found, run["name"]))],
             )

@@ -128,10 +128,15 @@
     ];
   }
 
+  // Labels that somebody has, or may be said to have.
+  const findable = data.labels.filter(
+    (_, label) => data.learned[label] || places.some((at) => marksOf(at)[label]),
+  );
+
   function choices() {
     return {
       sort: sorts(),
-      label: [["", "any"], ...data.labels.map((label) => [label, label])],
+      label: [["", "any"], ...findable.map((label) => [label, label])],
       error: errors(),
       note: [["", "any"], ...data.notes.map((note) => [note, note])],
     };
@@ -458,9 +463,12 @@
   }
 
   function labelRows(at, other) {
-    const ranked = data.labels.map((_, label) => label).sort((a, b) => score(at, b) - score(at, a));
     const marks = other ? decided(at, other) : marksOf(at);
-    return ranked.map((label) => {
+    const ranked = data.labels
+      .map((_, label) => label)
+      .filter((label) => data.learned[label] || marksOf(at)[label] & TRUE)
+      .sort((a, b) => score(at, b) - score(at, a));
+    const rows = ranked.map((label) => {
       const kind = KINDS[marks[label]];
       const value = other ? other[label] : score(at, label);
       const bar = [
@@ -485,6 +493,9 @@
         ...change(at, label, other),
       );
     });
+    const unknown = data.learned.filter((known) => !known).length;
+    const text = `${unknown} label${unknown > 1 ? "s" : ""} that no training ${data.one} had: left out, unless true.`;
+    return unknown ? [...rows, make("p", { class: "hint" }, text)] : rows;
   }
 
   function shareRows(at, other) {
@@ -529,6 +540,8 @@
 
   // ---- What if the head had not seen something
 
+  let taken = ""; // the view taken away last, which is taken from the next one too
+
   // A choice of what is taken away; `move` is given the scores without it, or null.
   function whatIf(at, move) {
     if (!data.whatIf) return [];
@@ -538,14 +551,20 @@
       return [make("p", { class: "hint" }, `${text} ${served(at)}`)];
     }
     const said = make("p", { class: "hint", role: "status" });
-    const choices = removable(at).map(({ text, weight, values }, number) => {
+    const offered = removable(at);
+    const kept = offered.find(({ view }) => view && view === taken); // of the one before
+    const choices = offered.map((choice) => {
+      const { text, weight, values } = choice;
       const input = make("input", { type: "radio", name: "taken" });
-      input.checked = !number;
-      input.addEventListener("change", () => {
+      input.checked = choice === (kept ?? offered[0]);
+      const take = () => {
         const other = values && Float32Array.from(values, unpacked);
+        taken = choice.view ?? "";
         move(other);
-        said.textContent = other ? moved(at, other) : "";
-      });
+        said.textContent = other ? `${moved(at, other)} Dotted: with everything.` : "";
+      };
+      input.addEventListener("change", take);
+      if (choice === kept) take();
       const more = weight ? [make("span", { class: "soft" }, weight)] : [];
       return make("label", {}, input, make("span", {}, text), ...more);
     });
@@ -562,8 +581,8 @@
   }
 
   function served(at) {
-    const more = "Edges between labels, and several things at once";
     if (!columns.boxes) return ""; // of recordings nothing is served
+    const more = `${data.whatIf.edges ? "Edges between labels, and s" : "S"}everal things at once`;
     return `${more}: emocache serve, at its address /#person=${columns.rows[at]}.`;
   }
 
@@ -572,14 +591,17 @@
   function removable(at) {
     const found = columns.asked[at];
     const scores = (all, n) => all.subarray(n * width, (n + 1) * width);
-    const absent = columns.faces && !columns.faces[4 * at + 2] ? "head" : "";
+    const absent = [
+      ...(columns.faces && !columns.faces[4 * at + 2] ? ["head"] : []),
+      ...(columns.first && columns.first[at] === columns.first[at + 1] ? ["objects"] : []),
+    ];
     const views = data.whatIf.views
       .map((view, n) => ({
         view,
         text: TAKEN[view] ?? view,
         values: scores(columns.withoutView, found * data.whatIf.views.length + n),
       }))
-      .filter(({ view }) => view !== absent);
+      .filter(({ view }) => !absent.includes(view));
     const first = columns.withoutFirst[found];
     const several = columns.withoutFirst[found + 1] - first;
     const things = (several ? objects(at) : []).map((one, n) => ({
@@ -873,8 +895,9 @@
     card.addEventListener("click", (event) => event.target === card && card.close());
     card.addEventListener("keydown", (event) => {
       const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-      if (event.target.type === "radio") return; // there they choose
-      if (by && !event.altKey && !event.ctrlKey && !event.metaKey) step(by);
+      if (!by || event.altKey || event.ctrlKey || event.metaKey) return;
+      event.preventDefault(); // what is taken away is chosen by those up and down
+      step(by);
     });
     new ResizeObserver(() => box.clientWidth !== grid.room && layOut()).observe(box);
     window.addEventListener("hashchange", () => readAddress() && enter());

@@ -329,7 +329,7 @@ def test_csv_oddities_are_rows_with_reasons_and_counts(tmp_path):
         "persons without valence, arousal or dominance": 2,
         "persons without labels": 1,
         "pictures without an annotated size": 1,
-        "label spelt 'doubt / confusion'": 1,
+        "read as 'Doubt/Confusion', spelt 'doubt / confusion'": 1,
         "split val absent": 1,
         "split test absent": 1,
     }

@@ -151,7 +151,7 @@ def test_labels_yaml_fixes_order_and_definitions(own):
     assert index.labels == ("surprise", "joy", "anger")
     assert [one["definition"] for one in index.definitions] == ["of a sudden", "joy", "hot"]
     assert index.targets.tolist() == [[1, 1, 0]]
-    assert own.check().oddities["label spelt 'Joy'"] == 1
+    assert own.check().oddities["read as 'joy', spelt 'Joy'"] == 1
 
 
 def test_labels_that_differ_in_signs_alone_stay_apart(own):
@@ -745,3 +745,15 @@ def test_csv_of_the_csv_module_is_read_back(own):
             writer.writerow([f"{i}.png", 1, 1, 9, 9, "joy", text])
     groups = [record.group for record in Persons(own.root).records()]
     assert groups == said
+
+
+def test_boxes_between_0_and_1_are_a_fault(own):
+    own.csv("a.png,0.1,0.2,0.5,0.8,joy", "b.png,0,0,1,1,joy")
+    assert any("boxes are in pixels" in fault for fault in own.faults())
+    own.csv("a.png,0.1,0.2,5,8,joy", "b.png,0,0,1,1,joy")
+    own.check()  # which would raise
+
+
+def test_of_spellings_in_other_case_the_most_frequent_is_the_label(own):
+    own.csv("a.png,1,1,9,9,joy", "b.png,1,1,9,9,Joy", "c.png,1,1,9,9,joy")
+    assert own.index().labels == ("joy",)

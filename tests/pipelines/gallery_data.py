@@ -81,6 +81,7 @@ def made_what_if(scores: np.ndarray, seen: Seen, asked: np.ndarray, seed: int = 
         without_view=np.stack([moved(mine), mine, moved(mine)], axis=1),
         first=np.concatenate([[0], np.cumsum(counts)]),
         without_object=moved(np.repeat(mine, counts, axis=0)),
+        edges=True,
     )
 
 
@@ -123,6 +124,7 @@ def made_gallery(
         shares=scores.distribution if kind == "distribution" else None,
         depth=np.random.default_rng(5).normal(size=(count, 8, 8)).astype(np.float32),
         depth_said="a made network, UNTRAINED",
+        learned=[name for name in scores.labels if name != "Pain"],
         thumbnails={n: made_thumbnail(n % distinct) for n in range(count) if n != 1},
         without={1: "the picture is damaged or truncated"},
     )

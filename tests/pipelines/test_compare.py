@@ -211,6 +211,8 @@ def test_holm_by_hand():
 def test_one_alone_and_a_third_of_another_index_are_refused(three):
     with pytest.raises(DataError, match="name two or more"):
         compare_runs(three[:1], QUICK)
+    with pytest.raises(DataError, match="there is no results folder .*misspelt"):
+        compare_runs([three[0], three[0] / "misspelt"], QUICK)
     written(three[2], replace(scores(), index="5" * 64))
     with pytest.raises(DataError, match=r"a and .*c cannot be compared, the index"):
         compare_runs(three, QUICK)
@@ -261,7 +263,7 @@ def test_the_command_refuses_in_a_sentence(two, emocache, tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "params.yaml", ".")
     done = emocache("compare", "a", "nowhere")
-    assert done.code == 1 and "refused: no nowhere/scores.parquet" in done.err
+    assert done.code == 1 and "refused: there is no results folder nowhere" in done.err
     assert emocache("compare", "a").code == 2
 
 

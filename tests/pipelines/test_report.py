@@ -149,7 +149,13 @@ def test_other_runs_and_the_papers_tables_stand_in_the_same_page(workplace, emoc
     done = emocache(*asked, "--set", "report.beside=[again]")
     assert done.code == 0, done.said
     text = (workplace / "results" / "report.html").read_text()
-    titles = ["Runs", "Differences", "Labels: B less A", "What each part is worth", "Figure 2"]
+    titles = [
+        "Runs",
+        "Differences",
+        "Labels: B (hugme) less A (hugme)",
+        "What each part is worth",
+        "Figure 2",
+    ]
     places = [text.index(f'<h2 id="s{n}-title">{title}') for n, title in enumerate(titles, 1)]
     assert places == sorted(places)
     for n in range(1, 6):
@@ -163,4 +169,6 @@ def test_other_runs_and_the_papers_tables_stand_in_the_same_page(workplace, emoc
     (folder / "tables.json").unlink()
     assert "tables.json cannot be shown" in emocache(*asked).said
     gone = emocache("report", "--set", "report.beside=[nowhere]")
-    assert gone.code == 1 and "nowhere" in gone.said
+    assert gone.code == 1 and "there is no results folder nowhere" in gone.said
+    itself = emocache("report", "--set", "report.beside=[results]")
+    assert itself.code == 1 and "this very run" in itself.said

@@ -55,7 +55,7 @@ def test_the_real_lists_have_the_published_counts():
     assert sum(found.values()) == 47_966 + 20_868
     assert reader.counts == {
         "faces that begin outside the picture": 98 + 52,
-        "label spelt 'Angry'": 6_856,
+        "read as 'Anger', spelt 'Angry'": 6_856,
     }
     assert reader.note == "CAER-S, revised lists with faces"
 
@@ -117,7 +117,7 @@ def test_every_trap_of_the_lists(tmp_path):
     assert reader.counts == {
         "pictures listed below Angry, found below Anger": 1,
         "pictures listed below Anger, found below Angry": 1,
-        "label spelt 'Angry'": 2,
+        "read as 'Anger', spelt 'Angry'": 2,
         "pictures whose class is not that of their folder (the class counts)": 1,
         "faces that begin outside the picture": 1,
         "lines without a face": 1,
@@ -137,7 +137,7 @@ def test_class_folders_give_the_label_alone(tmp_path):
     reader = get_dataset("caers")(root)
     assert all(one.persons[0].face is None for one in reader.records())
     assert reader.note == "CAER-S, class folders"
-    spelt, other = "label spelt 'Angry'", "files that are no pictures, left out"
+    spelt, other = "read as 'Anger', spelt 'Angry'", "files that are no pictures, left out"
     assert reader.counts == {spelt: 2, other: 1}
 
 

@@ -26,7 +26,10 @@ def test_a_line_is_a_person_with_label_box_and_ratings(tmp_path):
     assert (felt(reader, happy), felt(reader, afraid)) == (["Happiness"], ["Fear"])
     assert (happy.box, happy.vad, happy.split) == ((1, 2, 30, 40), (7, 5, 6), "")
     assert (happy.status, happy.annotators, happy.face) == ("ok", 1, None)
-    assert reader.counts == {"label spelt 'Happinesst'": 1, "persons without a category": 1}
+    assert reader.counts == {
+        "read as 'Happiness', spelt 'Happinesst'": 1,
+        "persons without a category": 1,
+    }
     assert (reader.kind, reader.splits) == ("single", ())
 
 

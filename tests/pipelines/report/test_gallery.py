@@ -270,7 +270,9 @@ def test_columns_of_depth_and_of_what_if():
     found = unpacked(held)
     assert held["depth"] == {"grid": (2, 2), "said": "a network"}
     assert found["depth"].tolist() == [0, 64, 128, 255]  # 255 / 4 and 255 / 2
-    assert held["whatIf"] == {"views": ("body",), "persons": 1, "low": -1.0, "span": 3.0}
+    said = {"views": ("body",), "persons": 1, "edges": False, "low": -1.0, "span": 3.0}
+    assert held["whatIf"] == said and held["learned"] == [True, True]
+    assert packed(small(learned=["sad"]), (0, 1))["learned"] == [False, True]
     assert found["asked"].tolist() == [-1, 0]
     assert found["withoutView"].tolist() == [0, 21_845]
     assert found["withoutFirst"].tolist() == [0, 1]

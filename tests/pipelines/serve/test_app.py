@@ -208,7 +208,7 @@ def test_what_cannot_be_taken_away_is_refused_in_a_sentence(client, without, say
 def test_only_the_last_pictures_are_kept(client):
     first, *_ = [send(client, TWO).json() for _ in range(3)]  # of which two are kept
     answer = ask(client, first)
-    assert answer.status_code == 404 and "only the last 2 pictures" in answer.json()["detail"]
+    assert answer.status_code == 404 and "2 of them" in answer.json()["detail"]
 
 
 def test_a_picture_that_is_asked_about_stays(client):

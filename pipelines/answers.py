@@ -76,7 +76,7 @@ class Answering(ABC):
             ]
             name = f"person {number + 1}"
             marks.append(replace(PersonMark.seen(seen, number), name=name, emotions=emotions))
-            places.append(_by_weight(seen, number))
+            places.append(by_weight(seen, number))
         return Answer(picture, marks, features, rows, places, len(people) - len(rows))
 
     def about(self, found: bool = True) -> dict[str, Any]:
@@ -179,7 +179,7 @@ def only_one(pictures: Sequence[Path], boxes: Sequence[Box]) -> None:
         raise SettingsError("--box gives people of one picture: name just one picture")
 
 
-def _by_weight(seen: Any, number: int) -> list[int]:
+def by_weight(seen: Any, number: int) -> list[int]:
     """The places of a person's objects in the order of `PersonMark.seen`."""
     if seen.objects is None:
         return []

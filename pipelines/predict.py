@@ -92,12 +92,14 @@ def predict(
     """See `Answering.predict`. head: of `train`, or a folder of `export`, whose own settings then
     say what views are, and who people; where weights lie and the device are as set."""
     only_one(pictures, boxes)
-    predictor: Answering
+    return predictor_of(settings, head).predict(pictures, boxes, out, top)
+
+
+def predictor_of(settings: Settings, head: Path) -> Predictor | ExportedPredictor:
+    """The head with its networks, whichever command wrote it."""
     if is_exported(head):
-        predictor = ExportedPredictor.load(head, settings.weights, settings.device)
-    else:
-        predictor = Predictor.load(settings, head)
-    return predictor.predict(pictures, boxes, out, top)
+        return ExportedPredictor.load(head, settings.weights, settings.device)
+    return Predictor.load(settings, head)
 
 
 def thresholds_of(head: Path, info: Mapping[str, Any]) -> dict[str, float]:

@@ -100,9 +100,9 @@ def _what_if(
     said |= {"low": low, "span": span}
     return said, {
         "asked": ("i4", asked),
-        "withoutView": ("u2", np.rint(65_535 * (found.without_view - low) / span)),
+        "withoutView": ("u2", _shares_of(found.without_view - low, span)),
         "withoutFirst": ("i4", found.first),
-        "withoutObject": ("u2", np.rint(65_535 * (found.without_object - low) / span)),
+        "withoutObject": ("u2", _shares_of(found.without_object - low, span)),
     }
 
 
@@ -121,7 +121,7 @@ def _score_word(gallery: Gallery) -> str:
     return "probability" if sums else "score"
 
 
-def _shares_of(values: np.ndarray | None, whole: np.ndarray | int) -> np.ndarray | None:
+def _shares_of(values: np.ndarray | None, whole: np.ndarray | float) -> np.ndarray | None:
     """Values from 0 to `whole`, in 65,535ths of it; what is not there is 0."""
     if values is None:
         return None

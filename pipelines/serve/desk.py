@@ -13,7 +13,7 @@ from PIL import Image
 
 from cache.errors import DataError, SettingsError, did_you_mean
 from extract import images
-from pipelines.answers import Answer
+from pipelines.answers import Answer, by_weight
 from pipelines.exported import ExportedPredictor
 from pipelines.overlay import PEOPLE, PersonMark
 from pipelines.pages import data_url
@@ -21,7 +21,7 @@ from pipelines.predict import Predictor
 from pipelines.serve.persons import Persons
 from pipelines.settings import Serve
 from train.data import Features
-from train.explain import Explanation, explain_features
+from train.explain import explain_features
 from train.whatif import Edge, Without, edges_of, views_of, what_if
 
 # What stands above every answer.
@@ -132,7 +132,7 @@ class Desk:
                 picture = persons.picture(row)
             except images.PictureError as error:
                 why_not = f"the picture is not shown: {error.reason}"
-        answer = Answer(picture, [mark], features, [0], [_heaviest(seen)])
+        answer = Answer(picture, [mark], features, [0], [by_weight(seen, 0)])
         known = persons.known(row)
         return {
             **known,
@@ -239,12 +239,3 @@ def _shown(answer: Answer, show: str) -> str:
         return data_url(answer.drawn(TOP, longest), quality=80)
     picture.thumbnail((longest, longest))
     return data_url(picture, quality=80)
-
-
-def _heaviest(seen: Explanation) -> list[int]:
-    """Where the objects of the one person seen are in its arrays, in the order of its mark."""
-    if seen.objects is None:
-        return []
-    there = np.flatnonzero(seen.objects.mask[0])
-    weights = np.zeros(len(there)) if seen.attention is None else seen.attention[0, there]
-    return list(there[np.argsort(-weights, kind="stable")].tolist())

@@ -81,21 +81,12 @@ def serve(
 
 def desk_of(settings: Settings, head: Path, here: bool) -> "Desk":
     """What the server is asked; here: whether this machine alone reaches it."""
+    from pipelines.predict import predictor_of
     from pipelines.serve.desk import Desk
 
     predictor = predictor_of(settings, head)
     persons = persons_of(settings, predictor) if here else REACHED
     return Desk(predictor, settings.serve, persons)
-
-
-def predictor_of(settings: Settings, head: Path) -> "Predictor | ExportedPredictor":
-    """The head with its networks, whichever command wrote it."""
-    from pipelines.exported import ExportedPredictor, is_exported
-    from pipelines.predict import Predictor
-
-    if is_exported(head):
-        return ExportedPredictor.load(head, settings.weights, settings.device)
-    return Predictor.load(settings, head)
 
 
 def persons_of(settings: Settings, predictor: "Predictor | ExportedPredictor") -> "Persons | str":

@@ -8,6 +8,7 @@ from starlette.testclient import TestClient
 from cache.errors import CacheError
 from pipelines.export import export
 from pipelines.exported import ExportedHead, ExportedPredictor, Needed
+from pipelines.predict import predictor_of
 from pipelines.serve import run as server
 from pipelines.serve.app import make_app
 from pipelines.serve.desk import NO_WHAT_IF, Desk
@@ -82,9 +83,9 @@ def test_the_server_takes_whichever_folder_it_is_given(
 ):
     monkeypatch.setattr("pipelines.predict.Predictor.load", lambda *given: (predictor, given))
     monkeypatch.setattr(ExportedPredictor, "load", lambda *given: (exported, given))
-    found, given = server.predictor_of(settings, results.head)
+    found, given = predictor_of(settings, results.head)
     assert found is predictor and given == (settings, results.head)
-    found, given = server.predictor_of(settings, folder)
+    found, given = predictor_of(settings, folder)
     assert found is exported and given == (folder, settings.weights, settings.device)
     assert server.persons_of(settings, exported) == server.EXPORTED
 
@@ -94,7 +95,7 @@ def test_a_damaged_folder_is_refused_before_it_serves(folder, settings, tmp_path
     shutil.copytree(folder, other)
     (other / "head.onnx").write_bytes(b"other")
     with pytest.raises(CacheError, match=r"head\.onnx is not the file"):
-        server.predictor_of(settings, other)
+        predictor_of(settings, other)
 
 
 def test_the_page_lists_objects_and_says_why_nothing_can_be_taken_away(

@@ -271,7 +271,7 @@ def test_a_cache_of_nobody_who_counts_is_not_offered(settings, predictor, monkey
 
 
 def test_other_machines_are_shown_no_person(settings, predictor, results, monkeypatch):
-    monkeypatch.setattr(server, "predictor_of", lambda *given: predictor)
+    monkeypatch.setattr("pipelines.predict.predictor_of", lambda *given: predictor)
     assert isinstance(server.desk_of(settings, results.head, True).persons, Persons)
     monkeypatch.setattr(Persons, "open", lambda *given: 1 / 0)
     desk = server.desk_of(settings, results.head, False)
